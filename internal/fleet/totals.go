@@ -1,0 +1,113 @@
+package fleet
+
+import "time"
+
+// Totals are the fleet's sums. Ratios are recomputed from summed counts, never averaged.
+type Totals struct {
+	ResponseDistribution Distribution `json:"response_distribution"`
+	Cache                CacheStats   `json:"cache"`
+	BlockedPercent       *float64     `json:"blocked_percent"`
+	CachedPercent        *float64     `json:"cached_percent"`
+	ErrorPercent         *float64     `json:"error_percent"`
+	Recent               *Recent      `json:"recent"`
+	UniqueClients        *uint64      `json:"unique_clients"`
+	Lists                ListRange    `json:"lists"`
+	Lifetime             Distribution `json:"lifetime"` // over all rows; the only one that never goes back
+}
+
+// ListRange tells how far the instances' lists differ in size; nil when no instance reports.
+type ListRange struct {
+	BlockedMin *int `json:"blocked_min"`
+	BlockedMax *int `json:"blocked_max"`
+}
+
+// Sum is the totals of rows: of those that are ok or stale, and for Lifetime of all.
+func Sum(rows []Row) Totals {
+	var t Totals
+	var recent []Slice
+	var qps, seconds float64
+	for _, r := range rows {
+		if r.Lifetime != nil {
+			t.Lifetime.Outcomes = t.Lifetime.Plus(r.Lifetime.Outcomes)
+		}
+		if r.Status != StatusOK && r.Status != StatusStale {
+			continue
+		}
+		t.ResponseDistribution.Outcomes = t.ResponseDistribution.Plus(r.ResponseDistribution.Outcomes)
+		t.Cache = t.Cache.plus(*r.Cache)
+		if r.DNS {
+			t.Lists = t.Lists.with(r.Blocklist.Blocked)
+		}
+		if r.Recent != nil {
+			recent = append(recent, r.recent)
+			seconds = max(seconds, r.Recent.Seconds)
+			qps += *r.Recent.QueriesPerSecond
+		}
+	}
+	o := t.ResponseDistribution.Outcomes
+	t.BlockedPercent, t.CachedPercent, t.ErrorPercent = o.BlockedPercent(), o.CachedPercent(), o.ErrorPercent()
+	t.Cache.HitRate = Percent(t.Cache.Hits, t.Cache.Hits+t.Cache.Misses)
+	if t.Recent = newRecent(MergeSlices(recent...), seconds); t.Recent != nil {
+		t.Recent.QueriesPerSecond = &qps // each by its own time: one that has just started counts in full
+	}
+	return t
+}
+
+func (l ListRange) with(blocked int) ListRange {
+	if l.BlockedMin == nil {
+		return ListRange{&blocked, &blocked}
+	}
+	return ListRange{new(min(*l.BlockedMin, blocked)), new(max(*l.BlockedMax, blocked))}
+}
+
+func (c CacheStats) plus(d CacheStats) CacheStats {
+	return CacheStats{
+		Hits: c.Hits + d.Hits, Misses: c.Misses + d.Misses,
+		LRU: LRUStats{
+			Entries: c.LRU.Entries + d.LRU.Entries, MaxEntries: c.LRU.MaxEntries + d.LRU.MaxEntries,
+			Fresh: c.LRU.Fresh + d.LRU.Fresh, Stale: c.LRU.Stale + d.LRU.Stale, Expired: c.LRU.Expired + d.LRU.Expired,
+		},
+		// L1 is one cache that instances share, so the largest figure is the whole of it.
+		RedisKeys: max(c.RedisKeys, d.RedisKeys), RedisMaxKeys: max(c.RedisMaxKeys, d.RedisMaxKeys),
+	}
+}
+
+// Coverage tells how much of the fleet the figures stand for: of the instances that answer DNS, those that report
+// (ok) out of all that should (ok, stale and offline).
+type Coverage struct {
+	Reporting        int       `json:"reporting"`
+	Total            int       `json:"total"`
+	OldestAgeSeconds *float64  `json:"oldest_age_seconds"` // of the reporting ones
+	Missing          []Missing `json:"missing"`
+}
+
+// Missing names an instance that should report and does not.
+type Missing struct {
+	InstanceID  string     `json:"instance_id"`
+	Name        string     `json:"name"`
+	Status      Status     `json:"status"`
+	LastUpdated *time.Time `json:"last_updated"`
+}
+
+// Cover is the coverage of rows, its missing ones in the order of rows.
+func Cover(rows []Row) Coverage {
+	c := Coverage{Missing: []Missing{}}
+	for _, r := range rows {
+		if !r.DNS || r.InstanceID == nil {
+			continue
+		}
+		switch r.Status {
+		case StatusOK:
+			c.Reporting++
+			c.Total++
+			if c.OldestAgeSeconds == nil || *r.AgeSeconds > *c.OldestAgeSeconds {
+				c.OldestAgeSeconds = r.AgeSeconds
+			}
+		case StatusStale, StatusOffline:
+			c.Total++
+			c.Missing = append(c.Missing, Missing{*r.InstanceID, r.Name, r.Status, r.LastUpdated})
+		case StatusRevoked, StatusNever:
+		}
+	}
+	return c
+}
