@@ -117,9 +117,9 @@ func unknownKeys(tree any, t reflect.Type, path string) []string {
 			return nil
 		}
 		fields := map[string]reflect.Type{}
-		for i := range t.NumField() {
-			name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-			fields[name] = t.Field(i).Type
+		for field := range t.Fields() {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			fields[name] = field.Type
 		}
 		for _, key := range slices.Sorted(maps.Keys(node)) {
 			at := strings.TrimPrefix(path+"."+key, ".")

@@ -230,10 +230,12 @@ func (r Report) validateTexts() error {
 }
 
 func (r Report) validateNumbers() error {
-	small := []int{r.Blocklist.Blocked, r.Blocklist.Allow, r.Blocklist.Deny, r.Cache.LRU.Entries, r.Cache.LRU.MaxEntries,
+	small := []int{
+		r.Blocklist.Blocked, r.Blocklist.Allow, r.Blocklist.Deny, r.Cache.LRU.Entries, r.Cache.LRU.MaxEntries,
 		r.Cache.LRU.Fresh, r.Cache.LRU.Stale, r.Cache.LRU.Expired, r.Cache.RedisKeys, r.Cache.RedisMaxKeys,
 		r.CacheRefresh.LastSweepCount, r.CacheRefresh.LastSweepRemovedCount, r.CacheRefresh.Sweeps24h,
-		r.CacheRefresh.Refreshed24h, r.CacheRefresh.Removed24h, r.CacheRefresh.BatchSize, r.CacheRefresh.StatsWindowSec}
+		r.CacheRefresh.Refreshed24h, r.CacheRefresh.Removed24h, r.CacheRefresh.BatchSize, r.CacheRefresh.StatsWindowSec,
+	}
 	for _, l := range r.Blocklist.Lists {
 		small = append(small, l.Entries, l.Ignored)
 	}

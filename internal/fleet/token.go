@@ -69,6 +69,6 @@ func hashSecret(secret string) string {
 
 func randomText(n int) string {
 	b := make([]byte, n)
-	rand.Read(b) //nolint:errcheck,gosec // documented never to fail
+	rand.Read(b) // documented never to fail
 	return base64.RawURLEncoding.EncodeToString(b)
 }

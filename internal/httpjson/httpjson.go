@@ -30,7 +30,7 @@ func Write(w http.ResponseWriter, status int, v any) {
 		w.Header().Set("Cache-Control", "no-store")
 	}
 	w.WriteHeader(status)
-	w.Write(body.Bytes()) //nolint:errcheck,gosec // the client is gone: nobody is left to tell
+	w.Write(body.Bytes()) // an error means that the client is gone: nobody is left to tell
 }
 
 // Error answers with {"error": sentence}.
