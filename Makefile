@@ -1,0 +1,108 @@
+# `make` lists the targets. Tools and caches live in .cache/, results in bin/; both may be deleted at any time.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+GO       ?= go
+RELEASE  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  := -s -w -X main.release=$(RELEASE)
+TOOLS    := $(CURDIR)/.cache/bin
+FUZZTIME ?= 10s
+IMAGE    ?= dnsfleet
+
+# A Node that scripts/deps.sh had to fetch, and the linters, come first.
+export PATH := $(TOOLS):$(PATH)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##### build and run
+
+.PHONY: build
+build: ## build bin/dnsfleet, a static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/dnsfleet ./cmd/dnsfleet
+
+.PHONY: demo
+demo: ## run a whole fleet in one process (ARGS="--replicas 5 --kill-one-after 30s")
+	$(GO) run ./cmd/dnsfleet demo $(ARGS)
+
+.PHONY: image
+image: ## build the container image (IMAGE=dnsfleet)
+	docker build --build-arg RELEASE=$(RELEASE) -t $(IMAGE):$(RELEASE) -t $(IMAGE):latest .
+
+##### test
+
+.PHONY: test
+test: ## install what is missing, build, lint and run every test
+	./scripts/deps.sh
+	$(MAKE) --no-print-directory build
+	$(MAKE) --no-print-directory web-check
+	$(MAKE) --no-print-directory lint
+	$(MAKE) --no-print-directory test-go
+	$(MAKE) --no-print-directory test-web
+
+.PHONY: deps
+deps: ## install what the tests need and this machine lacks
+	./scripts/deps.sh
+
+.PHONY: test-go
+test-go: ## go vet, and every Go test with the race detector, end to end included
+	$(GO) vet ./...
+	$(GO) test -race -shuffle=on -timeout 20m ./...
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint ## run the linters
+	$(TOOLS)/golangci-lint run ./...
+
+.PHONY: fmt
+fmt: $(TOOLS)/golangci-lint ## format the Go code
+	$(TOOLS)/golangci-lint fmt ./...
+
+.PHONY: e2e
+e2e: ## only the end-to-end tests: real processes, a real Redis
+	$(GO) test -race -shuffle=on -count=1 -v ./e2e/...
+
+.PHONY: e2e-long
+e2e-long: ## the end-to-end tests that take minutes: long outages, stepped clocks
+	$(GO) test -race -count=1 -v -timeout 40m -tags long ./e2e/...
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for a while (FUZZTIME=10s)
+	./scripts/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## measure pushes, the fleet view and the store
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./bench/...
+
+##### dashboard
+
+.PHONY: web
+web: web/node_modules ## build the dashboard into web/dist
+	cd web && npm run --silent build
+
+.PHONY: web-check
+web-check: web/node_modules ## check and test the dashboard's source, and that web/dist is built from it
+	cd web && npm run --silent check && npm test --silent
+	./scripts/webdist.sh
+
+.PHONY: test-web
+test-web: build web/node_modules ## look at the dashboard with a real browser
+	cd web && DNSFLEET_BIN=$(CURDIR)/bin/dnsfleet npm run --silent e2e
+
+web/node_modules: web/package-lock.json
+	cd web && npm ci --no-fund --no-audit
+	@touch $@
+
+##### housekeeping
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin .cache web/node_modules
+
+# The linters have a module of their own, so that go.mod stays the program's.
+$(TOOLS)/golangci-lint: tools/go.mod tools/go.sum
+	@echo "building the linters; the first time takes a few minutes"
+	cd tools && GOBIN=$(TOOLS) $(GO) install tool
+	@touch $@
