@@ -41,7 +41,8 @@ func (v *View) Stats(q fleet.ViewQuery) (fleet.View, error) {
 }
 
 // StatsJSON is Stats as JSON, only with the fields that q chooses, and far cheaper: what did not change since the last
-// call is not encoded again. etag, in quotes, changes with all but generated_at and ages. Errors are fleet.ErrInvalid.
+// call is not encoded again. etag changes with all but generated_at and ages; it is a weak one, because
+// those change without it. Errors are fleet.ErrInvalid.
 func (v *View) StatsJSON(q fleet.ViewQuery) (etag string, body io.WriterTo, err error) {
 	p, err := v.page(q)
 	if err != nil {
@@ -49,7 +50,7 @@ func (v *View) StatsJSON(q fleet.ViewQuery) (etag string, body io.WriterTo, err 
 	}
 	what := fmt.Sprintf("%s %d %d %q %q %d %q", v.salt, p.edition, p.localSum, q.Status, q.Fields, q.Limit, q.Cursor)
 	sum := sha256.Sum256([]byte(what))
-	return `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`, p, nil
+	return `W/"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`, p, nil
 }
 
 // Instance is the row and the last report (without slices, nil where none counts) of one instance. The error is

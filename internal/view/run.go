@@ -6,9 +6,9 @@ import (
 	"sync"
 	"time"
 
-	"dnsfleet/internal/fleet"
-
 	"golang.org/x/sync/errgroup"
+
+	"dnsfleet/internal/fleet"
 )
 
 // How often the store is read. A hint is a reason to look at once; the sweep finds what hints have lost.

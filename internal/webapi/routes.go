@@ -1,0 +1,166 @@
+package webapi
+
+import (
+	"errors"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gorilla/mux"
+
+	"dnsfleet/internal/fleet"
+	"dnsfleet/internal/httpjson"
+)
+
+const (
+	storeTimeout = 5 * time.Second
+	maxBody      = 64 << 10
+	maxPolicy    = 1 << 20
+)
+
+// methods are the handlers of one path; GET answers HEAD too.
+type methods map[string]http.HandlerFunc
+
+func (a *API) router() http.Handler {
+	r := mux.NewRouter()
+	const instance = "/api/instances/{id:[A-Za-z0-9._-]{1,64}}"
+	const token = "/api/sync/tokens/{id:[A-Za-z0-9._-]{1,64}}"
+
+	for path, m := range map[string]methods{
+		"/healthz":          {http.MethodGet: healthz},
+		"/readyz":           {http.MethodGet: a.readyz},
+		"/api/openapi.yaml": {http.MethodGet: serveOpenAPI},
+		"/api/auth/session": {http.MethodGet: a.session},
+		"/api/auth/login":   {http.MethodPost: a.login},
+		"/api/auth/logout":  {http.MethodPost: a.logout},
+		"/login":            {http.MethodGet: a.signInPage, http.MethodPost: a.signInForm},
+		"/login/style.css":  {http.MethodGet: signInStyle},
+	} {
+		r.Handle(path, a.compressed(m))
+	}
+	if a.Metrics != nil {
+		r.Handle("/metrics", methods{http.MethodGet: a.Metrics.ServeHTTP})
+	}
+	for _, route := range []struct {
+		path string
+		methods
+	}{
+		{"/api/status", methods{http.MethodGet: a.status}},
+		{"/api/instances/stats", methods{http.MethodGet: a.stats}}, // before an instance of that name
+		{instance, methods{http.MethodGet: a.instance, http.MethodDelete: a.forget}},
+		{instance + "/history", methods{http.MethodGet: a.history}},
+		{"/api/policy", methods{http.MethodGet: a.policy, http.MethodPut: a.putPolicy}},
+		{"/api/policy/validate", methods{http.MethodPost: a.validatePolicy}},
+		{"/api/sync/tokens", methods{http.MethodGet: a.tokens, http.MethodPost: a.createToken}},
+		{token, methods{http.MethodDelete: a.revokeToken}},
+		{token + "/rotate", methods{http.MethodPost: a.rotateToken}},
+	} {
+		r.Handle(route.path, a.signedIn(a.compressed(route.methods)))
+	}
+	r.PathPrefix("/api/").Handler(a.signedIn(http.HandlerFunc(noEndpoint)))
+	r.PathPrefix("/sync/").HandlerFunc(noEndpoint)
+	r.PathPrefix("/").Handler(methods{http.MethodGet: a.dashboard})
+	return r
+}
+
+// ServeHTTP answers a method that the path does not have with 405 and the ones it has.
+func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	if handle, known := m[method]; known {
+		handle(w, r)
+		return
+	}
+	allowed := slices.Sorted(maps.Keys(m))
+	if m[http.MethodGet] != nil {
+		allowed = append(allowed, http.MethodHead)
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	httpjson.Error(w, http.StatusMethodNotAllowed, "this path takes "+strings.Join(allowed, ", "))
+}
+
+func noEndpoint(w http.ResponseWriter, _ *http.Request) {
+	httpjson.Error(w, http.StatusNotFound, "there is no such API path")
+}
+
+// headers adds what browsers are told about every answer.
+func headers(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'self'; img-src 'self' data:; object-src 'none'; "+
+			"frame-ancestors 'none'; base-uri 'none'; form-action 'self'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// recovered turns a panic into a logged 500.
+func (a *API) recovered(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			reason := recover()
+			if reason == nil {
+				return
+			}
+			if err, is := reason.(error); is && errors.Is(err, http.ErrAbortHandler) {
+				panic(reason) // the server's own way to end a connection
+			}
+			a.Log.ErrorContext(r.Context(), "request panicked", "path", r.URL.Path, "panic", reason, "stack", string(debug.Stack()))
+			httpjson.Error(w, http.StatusInternalServerError, "internal error")
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// fail answers with what err stands for, and logs what the client is not told.
+func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if status := httpjson.Status(err); status >= http.StatusInternalServerError {
+		level := slog.LevelError
+		if status == http.StatusServiceUnavailable {
+			level = slog.LevelWarn
+		}
+		a.Log.Log(r.Context(), level, "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+	}
+	httpjson.Fail(w, err)
+}
+
+// query reads the parameters of a request; one that is not well formed is an error and not absent.
+func query(r *http.Request) (url.Values, error) {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, invalid("query string is not well formed")
+	}
+	return values, nil
+}
+
+// words are the parts of a parameter that may be repeated and may hold a comma list.
+func words(values url.Values, name string) []string {
+	var out []string
+	for _, v := range values[name] {
+		for w := range strings.SplitSeq(v, ",") {
+			if w = strings.TrimSpace(w); w != "" {
+				out = append(out, w)
+			}
+		}
+	}
+	return out
+}
+
+func invalid(sentence string) error { return &invalidError{sentence} }
+
+// invalidError is fleet.ErrInvalid with a sentence of its own.
+type invalidError struct{ sentence string }
+
+func (e *invalidError) Error() string { return e.sentence }
+func (e *invalidError) Unwrap() error { return fleet.ErrInvalid }
