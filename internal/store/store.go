@@ -32,6 +32,10 @@ type Store interface {
 	// has; a new boot_id ends the boot before it, whose counters go into Instance.Ended, once. It answers
 	// fleet.ErrFutureReport when sent_at is more than fleet.MaxFuture ahead, fleet.ErrForgotten for a boot that was
 	// forgotten, and fleet.ErrNotYours when a replica claims a primary's id or the other way round.
+	//
+	// Saved.SlicesUntil has an entry for a boot and size only if slices of it were ever stored: a boot that has sent some
+	// and finds no entry has met a store that lost them. Slices that are too old to be kept, too far ahead, or of a
+	// forgotten boot are not stored but count as stored, so that they are not sent again.
 	SaveReport(ctx context.Context, r fleet.Report, role fleet.Role, tokenID string) (fleet.Saved, error)
 	// Instances are those with the given ids, in no order; all instances where none are given. Unknown and forgotten
 	// ones are left out.
@@ -47,7 +51,8 @@ type Store interface {
 	// late, lost or repeated; after a reconnect it sends a zero Hint. hint must not block.
 	Watch(ctx context.Context, hint func(fleet.Hint)) error
 
-	// CreateToken stores a new token.
+	// CreateToken stores a new token, fleet.ErrConflict if there is one with its id. Instances that it names may be bound
+	// to other tokens as well: that is the administrator's word, unlike a binding by first use.
 	CreateToken(ctx context.Context, t fleet.Token) error
 	// Tokens are all tokens, revoked ones included, by name, then id.
 	Tokens(ctx context.Context) ([]fleet.Token, error)
@@ -56,15 +61,17 @@ type Store interface {
 	// fleet.ErrUnknownToken, fleet.ErrRevokedToken or fleet.ErrNotYours. It sets FirstUsedAt at the first success. Nothing
 	// is cached: a token counts, or stops counting, from the moment it is written.
 	Authorize(ctx context.Context, secret, instanceID string) (fleet.Token, error)
-	// RotateToken gives the token a new secret, which it returns; the old one stops working.
+	// RotateToken gives the token a new secret, which it returns; the old one stops working. It answers
+	// fleet.ErrNotFound for an unknown id and fleet.ErrRevokedToken for a revoked token.
 	RotateToken(ctx context.Context, id string) (secret string, err error)
-	// RevokeToken makes the token useless for ever. Revoking twice is not an error.
+	// RevokeToken makes the token useless for ever, fleet.ErrNotFound for an unknown id. Revoking twice is not an error.
 	RevokeToken(ctx context.Context, id string) error
 
 	// Policy is the current policy, fleet.ErrNotFound while there is none.
 	Policy(ctx context.Context) (fleet.PolicyDoc, error)
 	// PutPolicy makes p the policy, one revision higher, if the current one has the hash ifHash ("" = there is none);
-	// otherwise fleet.ErrConflict. A policy equal to the current one changes nothing.
+	// otherwise fleet.ErrConflict. A policy equal to the current one changes nothing and is no conflict, so a repeated
+	// call is harmless.
 	PutPolicy(ctx context.Context, p fleet.Policy, ifHash string) (fleet.PolicyDoc, error)
 
 	// SetDefault stores value under a name if nothing is there, and returns what is there now: of several primaries that

@@ -1,0 +1,10 @@
+// Package migrations holds the numbered SQL that makes and changes the database schemas. The adapters run it with
+// goose when they open a database.
+package migrations
+
+import "embed"
+
+// SQLite is the schema of the embedded store, in the folder sqlite.
+//
+//go:embed sqlite/*.sql
+var SQLite embed.FS
