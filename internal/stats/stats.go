@@ -96,6 +96,22 @@ func (c *Counters) ObserveExchange(address string, d time.Duration, failed bool)
 // Counters is what was counted since New. While nothing is being counted, the outcomes add up to Latency.Count().
 func (c *Counters) Counters() fleet.Counters { return c.tally.totals().counters() }
 
+// Durations tells how many queries took no longer than each of the ascending bounds (within the error of a
+// fleet.Latency), how many there were, and the exact sum of their durations.
+func (c *Counters) Durations(bounds []time.Duration) (within []uint64, count uint64, sum time.Duration) {
+	t := c.tally.totals()
+	within = make([]uint64, len(bounds))
+	for bin, n := range t.bins {
+		count += n
+		for i, bound := range bounds {
+			if bin <= fleet.LatencyBin(bound) {
+				within[i] += n
+			}
+		}
+	}
+	return within, count, time.Duration(t.nanos)
+}
+
 // BootID names this boot.
 func (c *Counters) BootID() string { return c.boot }
 
