@@ -1,0 +1,104 @@
+// Package message decides which messages are queries that are served, one rule for all transports, and finishes
+// replies: OPT only where asked, and no more bytes than the client can take.
+package message
+
+import (
+	"encoding/binary"
+	"errors"
+	"strings"
+
+	"github.com/miekg/dns"
+)
+
+// HeaderSize is the length of a DNS header; nothing shorter is a message.
+const HeaderSize = 12
+
+// MaxUDP is the largest answer over UDP, however much the client offers (DNS flag day 2020).
+const MaxUDP = 1232
+
+// Query is a question that was accepted.
+type Query struct {
+	Msg      *dns.Msg
+	Question dns.Question // as the client wrote it
+	Name     string       // of the question, in lower case, with the final dot
+	OPT      *dns.OPT     // nil when the client sent none
+}
+
+// ErrIgnore says that a message is not to be answered or counted: it is a response, or claims to be.
+var ErrIgnore = errors.New("not a query")
+
+// Refusal is why a query is not served: the rcode to answer with.
+type Refusal struct {
+	RCode  int
+	Reason string
+}
+
+// Error is the reason.
+func (r *Refusal) Error() string { return r.Reason }
+
+// Parse reads a message. The error is ErrIgnore or a *Refusal; with a Refusal, Query holds what could be read, and Msg
+// is nil when not even the header could.
+func Parse(raw []byte) (Query, error) {
+	if IsResponse(raw) {
+		return Query{}, ErrIgnore
+	}
+	if len(raw) < HeaderSize {
+		return Query{}, &Refusal{dns.RcodeFormatError, "shorter than a header"}
+	}
+	opcode := int(raw[2]>>3) & 0xF
+	questions := binary.BigEndian.Uint16(raw[4:])
+	q := Query{Msg: &dns.Msg{MsgHdr: dns.MsgHdr{
+		Id: binary.BigEndian.Uint16(raw), Opcode: opcode, RecursionDesired: raw[2]&1 != 0, CheckingDisabled: raw[3]&0x10 != 0,
+	}}}
+	if opcode != dns.OpcodeQuery {
+		return q, &Refusal{dns.RcodeNotImplemented, "opcode is not QUERY"}
+	}
+	if questions != 1 {
+		return q, &Refusal{dns.RcodeFormatError, "question count is not 1"}
+	}
+	msg := new(dns.Msg)
+	if err := msg.Unpack(raw); err != nil || len(msg.Question) != 1 {
+		return q, &Refusal{dns.RcodeFormatError, "malformed"}
+	}
+	q.Msg, q.Question = msg, msg.Question[0]
+	q.Name = strings.ToLower(dns.Fqdn(q.Question.Name))
+	for _, rr := range msg.Extra {
+		opt, ok := rr.(*dns.OPT)
+		if !ok {
+			continue
+		}
+		if q.OPT != nil || opt.Hdr.Name != "." {
+			q.OPT = nil
+			return q, &Refusal{dns.RcodeFormatError, "more than one OPT, or one with a name"}
+		}
+		q.OPT = opt
+	}
+	return q, check(q)
+}
+
+// check refuses well-formed queries that are not served.
+func check(q Query) error {
+	switch {
+	case q.OPT != nil && q.OPT.Version() != 0:
+		return &Refusal{dns.RcodeBadVers, "EDNS version is not 0"}
+	case q.Question.Qtype == dns.TypeOPT || q.Question.Qtype == dns.TypeNone:
+		return &Refusal{dns.RcodeFormatError, "type cannot be asked for"}
+	case q.Question.Qclass != dns.ClassINET:
+		return &Refusal{dns.RcodeRefused, "class is not IN"}
+	case q.Question.Qtype == dns.TypeAXFR || q.Question.Qtype == dns.TypeIXFR:
+		return &Refusal{dns.RcodeRefused, "no zone transfers"}
+	}
+	return nil
+}
+
+// IsResponse reports whether the QR bit is set.
+func IsResponse(raw []byte) bool { return len(raw) > 2 && raw[2]&0x80 != 0 }
+
+// DO reports whether the client wants DNSSEC records.
+func (q Query) DO() bool { return q.OPT != nil && q.OPT.Do() }
+
+// CD reports whether the client wants answers that do not validate.
+func (q Query) CD() bool { return q.Msg.CheckingDisabled }
+
+// AD reports whether the client understands the AD bit (RFC 6840, section 5.7).
+func (q Query) AD() bool { return q.Msg.AuthenticatedData || q.DO() }

@@ -1,0 +1,160 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"dnsfleet/internal/dns/lists"
+	"dnsfleet/internal/dns/local"
+	"dnsfleet/internal/dns/rules"
+	"dnsfleet/internal/dns/upstream"
+	"dnsfleet/internal/fleet"
+)
+
+// state is everything that a query needs of the policy. It is immutable: each change makes a new one.
+type state struct {
+	doc       fleet.PolicyDoc
+	zone      *local.Zone
+	rules     *rules.Set
+	upstreams *upstream.Group
+}
+
+// Apply puts a policy in force, whole and at once, while queries are served; what it no longer says is gone. It does not
+// wait for downloads: lists that were loaded before or have a good copy on disk count at once, the rest when they
+// arrive. unapplied are the sorted paths of what this release cannot do; the rest is in force all the same.
+func (e *Engine) Apply(ctx context.Context, doc fleet.PolicyDoc) (unapplied []string, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("apply policy: %w", err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := doc.Policy
+	next := &state{doc: doc}
+	report := func(path string, indexes []int) {
+		for _, i := range indexes {
+			unapplied = append(unapplied, fmt.Sprintf("%s[%d]", path, i))
+		}
+	}
+
+	var unusable []int
+	next.zone, unusable = local.New(p.Records)
+	report("records", unusable)
+
+	before := e.state.Load()
+	next.upstreams, unusable = e.upstreamGroup(p, before)
+	report("upstreams", unusable)
+	if p.UpstreamStrategy != "failover" && p.UpstreamStrategy != "" {
+		unapplied = append(unapplied, "upstream_strategy")
+	}
+
+	e.lists.Apply(p.Lists)
+	var badAllow, badDeny []int
+	next.rules, badAllow, badDeny = e.compile(p)
+	report("allow", badAllow)
+	report("deny", badDeny)
+
+	e.cache.SetLimits(p.Cache)
+	e.state.Store(next)
+	if before != nil && !sameUpstreams(before.doc.Policy, p) {
+		e.cache.Clear() // other upstreams may know other answers
+	}
+	slices.Sort(unapplied)
+	e.opts.Log.InfoContext(ctx, "policy applied", "revision", doc.Revision, "hash", doc.Hash, "rules", next.rules.String(), "unapplied", len(unapplied))
+	return unapplied, nil
+}
+
+// upstreamGroup keeps the group, and what it knows of its members' health, when the policy's upstreams are the same.
+func (e *Engine) upstreamGroup(p fleet.Policy, before *state) (*upstream.Group, []int) {
+	usable := slices.Clone(p.Upstreams)
+	own := e.opts.Listen
+	if e.server != nil {
+		own = e.addrs()
+	}
+	for i := range usable {
+		if upstream.Own(usable[i], own) {
+			usable[i].Address = "" // asking ourselves would go round for ever
+		}
+	}
+	group, unusable := upstream.New(usable, upstream.Options{Dial: e.opts.DialContext, Observer: e.opts.Exchanges, Now: e.opts.Now})
+	if before != nil && sameUpstreams(before.doc.Policy, p) {
+		group = before.upstreams
+	}
+	return group, unusable
+}
+
+func sameUpstreams(a, b fleet.Policy) bool {
+	return slices.EqualFunc(a.Upstreams, b.Upstreams, func(x, y fleet.PolicyUpstream) bool {
+		return x.Address == y.Address && slices.Equal(x.Bootstrap, y.Bootstrap)
+	})
+}
+
+// compile builds the rules from the policy's patterns and the lists as they are now.
+func (e *Engine) compile(p fleet.Policy) (set *rules.Set, badAllow, badDeny []int) {
+	var b rules.Builder
+	for i, pattern := range p.Allow {
+		if b.Allow(pattern) != nil {
+			badAllow = append(badAllow, i)
+		}
+	}
+	for i, pattern := range p.Deny {
+		if b.Deny(pattern) != nil {
+			badDeny = append(badDeny, i)
+		}
+	}
+	for _, l := range e.lists.Lists() {
+		b.Add(l)
+	}
+	return b.Build(), badAllow, badDeny
+}
+
+// rebuildRules takes changed lists into the state in force.
+func (e *Engine) rebuildRules() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	before := e.state.Load()
+	if before == nil {
+		return
+	}
+	next := *before
+	next.rules, _, _ = e.compile(before.doc.Policy)
+	e.state.Store(&next)
+}
+
+// CheckPolicy says what in a policy no instance of this release could apply: patterns, records, upstream addresses and
+// list paths that cannot be read. It is fleet.ErrInvalid and names the path of the first. Upstreams of kinds that are
+// only not supported yet pass.
+func CheckPolicy(p fleet.Policy) error {
+	bad := func(path string, i int, err error) error {
+		why := strings.TrimPrefix(err.Error(), fleet.ErrInvalid.Error()+": ")
+		return fmt.Errorf("%w: policy: %s[%d]: %s", fleet.ErrInvalid, path, i, why)
+	}
+	for i, u := range p.Upstreams {
+		if err := upstream.Check(u); err != nil && !errors.Is(err, upstream.ErrUnsupported) {
+			return bad("upstreams", i, err)
+		}
+	}
+	for i, l := range p.Lists {
+		if err := lists.Check(l); err != nil {
+			return bad("lists", i, err)
+		}
+	}
+	for i, pattern := range p.Allow {
+		if err := rules.Check(pattern); err != nil {
+			return bad("allow", i, err)
+		}
+	}
+	for i, pattern := range p.Deny {
+		if err := rules.Check(pattern); err != nil {
+			return bad("deny", i, err)
+		}
+	}
+	for i, r := range p.Records {
+		if err := local.Check(r); err != nil {
+			return bad("records", i, err)
+		}
+	}
+	return nil
+}
