@@ -83,7 +83,7 @@ func NewRow(in Instance, source Source, revoked bool, policyHash string, now tim
 		BootID: orNil(in.BootID), Lifetime: &Distribution{in.Lifetime()},
 	}
 	r := in.Report
-	if r == nil || status == StatusOffline {
+	if in.StatusAt(now) == StatusOffline { // what a revoked instance said last expires like any other's
 		return row
 	}
 	row.IntervalSeconds, row.Source, row.Release = &r.IntervalSeconds, &source, &r.Release
@@ -120,9 +120,14 @@ func recentMinutes(minutes []Slice, reported time.Time) []Slice {
 	if reported.Sub(newest) > 2*time.Minute { // the slices did not keep up with the reports: they are not "now"
 		newest = reported.Truncate(time.Minute)
 	}
-	return slices.DeleteFunc(slices.Clone(minutes), func(s Slice) bool {
-		return s.Start.Before(newest.Add(-RecentWindow)) || s.End().After(newest)
-	})
+	recent := make([]Slice, 0, len(minutes))
+	for _, s := range minutes {
+		if !s.Start.Before(newest.Add(-RecentWindow)) && !s.End().After(newest) {
+			s.Upstreams = nil // Recent does not tell them, and to merge them is half of the work
+			recent = append(recent, s)
+		}
+	}
+	return recent
 }
 
 // newRecent is nil when sum covers nothing. seconds is the time by which the counts are divided.

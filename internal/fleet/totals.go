@@ -12,7 +12,8 @@ type Totals struct {
 	Recent               *Recent      `json:"recent"`
 	UniqueClients        *uint64      `json:"unique_clients"`
 	Lists                ListRange    `json:"lists"`
-	Lifetime             Distribution `json:"lifetime"` // over all rows; the only one that never goes back
+	// Lifetime is over all rows, and the only one that never goes back. It is nil while that of any instance is unknown.
+	Lifetime *Distribution `json:"lifetime"`
 }
 
 // ListRange tells how far the instances' lists differ in size; nil when no instance reports.
@@ -23,11 +24,15 @@ type ListRange struct {
 
 // Sum is the totals of rows: of those that are ok or stale, and for Lifetime of all.
 func Sum(rows []Row) Totals {
-	var t Totals
+	t := Totals{Lifetime: new(Distribution)}
 	var recent []Slice
 	var qps, seconds float64
 	for _, r := range rows {
-		if r.Lifetime != nil {
+		switch {
+		case r.InstanceID == nil:
+		case r.Lifetime == nil:
+			t.Lifetime = nil
+		case t.Lifetime != nil:
 			t.Lifetime.Outcomes = t.Lifetime.Plus(r.Lifetime.Outcomes)
 		}
 		if r.Status != StatusOK && r.Status != StatusStale {
