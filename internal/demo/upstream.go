@@ -75,7 +75,7 @@ func answer(w dns.ResponseWriter, q *dns.Msg) {
 	hash := fnv.New32a()
 	hash.Write([]byte(dns.CanonicalName(question.Name))) //nolint:errcheck,gosec // never fails
 	sum := hash.Sum32()
-	time.Sleep(time.Duration(sum%17) * time.Millisecond)
+	<-time.After(time.Duration(sum%17) * time.Millisecond)
 	header := dns.RR_Header{Name: question.Name, Rrtype: question.Qtype, Class: dns.ClassINET, Ttl: 20 + sum%200}
 	switch {
 	case sum%200 == 7:

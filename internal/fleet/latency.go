@@ -47,7 +47,7 @@ func LatencyBin(d time.Duration) int {
 }
 
 // Latency is a mergeable distribution of durations in milliseconds: a DDSketch with 1 % relative error. Its zero
-// value is empty. A Latency shares its state when copied and is not safe for concurrent use while it changes.
+// value is empty. A Latency shares its state when copied; it may be read concurrently, but not while Merge changes it.
 type Latency struct{ sketch *ddsketch.DDSketch }
 
 // NewLatency is the distribution of the given durations.
@@ -77,7 +77,7 @@ func LatencyFromBins(bins []uint64) Latency {
 
 func (l *Latency) grow() {
 	if l.sketch == nil {
-		l.sketch = ddsketch.NewDDSketchFromStoreProvider(latencyMapping, store.BufferedPaginatedStoreConstructor)
+		l.sketch = ddsketch.NewDDSketchFromStoreProvider(latencyMapping, store.DenseStoreConstructor)
 	}
 }
 
@@ -155,22 +155,19 @@ func (l Latency) MarshalJSON() ([]byte, error) {
 	return json.Marshal(base64.StdEncoding.EncodeToString(raw))
 }
 
-// smallerStore picks the shorter of the two forms that a sketch's bins may have: a run costs 8 bytes for each bin
-// of its range, a map about 13 for each bin that is not empty.
-func smallerStore(s *sketchpb.Store) *sketchpb.Store {
-	first, last := int32(math.MaxInt32), int32(math.MinInt32)
-	for i := range s.GetBinCounts() {
-		first, last = min(first, i), max(last, i)
+// smallerStore picks the shorter of the two forms that a sketch's bins may have: a run costs 8 bytes for each bin of its
+// range, a map about 13 for each bin that is not empty.
+func smallerStore(run *sketchpb.Store) *sketchpb.Store {
+	bins := map[int32]float64{}
+	for i, n := range run.GetContiguousBinCounts() {
+		if n > 0 {
+			bins[run.GetContiguousBinIndexOffset()+int32(i)] = n
+		}
 	}
-	span := int64(last) - int64(first) + 1
-	if len(s.GetBinCounts()) == 0 || span*8 > int64(len(s.GetBinCounts()))*13 {
-		return s
+	if len(bins)*13 > len(run.GetContiguousBinCounts())*8 {
+		return run
 	}
-	run := make([]float64, span)
-	for i, n := range s.GetBinCounts() {
-		run[i-first] = n
-	}
-	return &sketchpb.Store{ContiguousBinCounts: run, ContiguousBinIndexOffset: first}
+	return &sketchpb.Store{BinCounts: bins}
 }
 
 // Bounds on a foreign sketch, so that a few hostile bytes cannot make a large object.
@@ -226,7 +223,7 @@ func checkedSketch(pb *sketchpb.DDSketch) (*ddsketch.DDSketch, error) {
 	if !validCount(pb.GetZeroCount()) {
 		return nil, fmt.Errorf("count out of range")
 	}
-	out := ddsketch.NewDDSketchFromStoreProvider(latencyMapping, store.BufferedPaginatedStoreConstructor)
+	out := ddsketch.NewDDSketchFromStoreProvider(latencyMapping, store.DenseStoreConstructor)
 	add := func(index int64, n float64) error {
 		if !validCount(n) {
 			return fmt.Errorf("count out of range")

@@ -47,7 +47,7 @@ func (c *Counters) move(offset time.Duration) {
 	c.clock.shift.Add(int64(offset))
 	now := c.clock.now()
 	c.running = running{start: now.Truncate(time.Minute), since: now, before: counted}
-	c.longer = newAssembler()
+	c.longer, c.recent = newAssembler(), nil
 	first := c.running.start
 	var kept []fleet.Slice
 	for _, m := range minutes {
@@ -60,6 +60,7 @@ func (c *Counters) move(offset time.Duration) {
 			first = m.Start
 		}
 		kept = append(append(kept, m), c.longer.add(m)...)
+		c.remember(m)
 	}
 	c.started = within(c.started.Add(offset), first)
 	c.note(c.book.Replace(c.boot, kept...))

@@ -66,6 +66,7 @@ func (c *Counters) cut(counted totals, now time.Time) {
 	for end := c.running.start.Add(time.Minute); !now.Before(end); end = end.Add(time.Minute) {
 		minute := c.running.slice(c.boot, counted, end)
 		complete = append(append(complete, minute), c.longer.add(minute)...)
+		c.remember(minute)
 		c.running = running{start: end, since: end, before: counted}
 	}
 	if complete == nil {

@@ -42,7 +42,8 @@ type Counters struct {
 	started   time.Time
 	running   running
 	longer    *assembler
-	known     bool // a store has answered, so that Correct was told its clock
+	recent    []fleet.Slice // the last minutes, never changed in place
+	known     bool          // a store has answered, so that Correct was told its clock
 	corrected bool
 	offered   bool // slices of this boot were handed out
 	failing   bool // the last write to disk failed
