@@ -117,13 +117,14 @@ local function trim(k, must)
   local last = tonumber(redis.call('HGET', INSTANCE, field))
   if last and not must and cutoff - last < 10 * STEP[k] then return end
   redis.call('HSET', INSTANCE, field, int(cutoff))
+  if keep[k] == 0 then redis.call('DEL', SLICES[k]) end
   local old = {}
   local function flush()
     if #old > 0 then redis.call('HDEL', SLICES[k], unpack(old)) end
     old = {}
   end
   for _, f in ipairs(redis.call('HKEYS', SLICES[k])) do
-    if keep[k] == 0 or tonumber(string.match(f, '^%d+')) < cutoff then old[#old + 1] = f end
+    if tonumber(string.match(f, '^%d+')) < cutoff then old[#old + 1] = f end
     if #old == 1000 then flush() end
   end
   flush()
@@ -137,7 +138,7 @@ local function trim(k, must)
     end
   end
 end
-for k = 1, 3 do trim(k, false) end
+for k = 1, 3 do trim(k, keep[k] == 0 and redis.call('EXISTS', SLICES[k]) == 1) end
 
 local reply = {result, int(now_ms)}
 local listed = {}
@@ -163,7 +164,7 @@ end
 local recent, recent_set = {}, {}
 local function add_recent(entry)
   local start = tonumber(string.match(entry, '^%d+'))
-  if recent_set[entry] or start < now - minutes_back or start > now + minutes_ahead then return end
+  if #recent == 64 or recent_set[entry] or start < now - minutes_back or start > now + minutes_ahead then return end
   recent_set[entry] = true
   recent[#recent + 1] = entry
 end
