@@ -25,9 +25,10 @@ type ListRange struct {
 // Sum is the totals of rows: of those that are ok or stale, and for Lifetime of all.
 func Sum(rows []Row) Totals {
 	t := Totals{Lifetime: new(Distribution)}
-	var recent []Slice
+	var recent Slice
 	var qps, seconds float64
-	for _, r := range rows {
+	for i := range rows {
+		r := &rows[i]
 		switch {
 		case r.InstanceID == nil:
 		case r.Lifetime == nil:
@@ -44,7 +45,9 @@ func Sum(rows []Row) Totals {
 			t.Lists = t.Lists.with(r.Blocklist.Blocked)
 		}
 		if r.Recent != nil {
-			recent = append(recent, r.recent)
+			recent.Outcomes = recent.Outcomes.Plus(r.recent.Outcomes)
+			recent.Latency.Merge(r.recent.Latency)
+			recent.Seconds += r.recent.Seconds
 			seconds = max(seconds, r.Recent.Seconds)
 			qps += *r.Recent.QueriesPerSecond
 		}
@@ -52,17 +55,22 @@ func Sum(rows []Row) Totals {
 	o := t.ResponseDistribution.Outcomes
 	t.BlockedPercent, t.CachedPercent, t.ErrorPercent = o.BlockedPercent(), o.CachedPercent(), o.ErrorPercent()
 	t.Cache.HitRate = Percent(t.Cache.Hits, t.Cache.Hits+t.Cache.Misses)
-	if t.Recent = newRecent(MergeSlices(recent...), seconds); t.Recent != nil {
+	if t.Recent = newRecent(recent, seconds); t.Recent != nil {
 		t.Recent.QueriesPerSecond = &qps // each by its own time: one that has just started counts in full
 	}
 	return t
 }
 
 func (l ListRange) with(blocked int) ListRange {
-	if l.BlockedMin == nil {
+	switch {
+	case l.BlockedMin == nil:
 		return ListRange{&blocked, &blocked}
+	case blocked < *l.BlockedMin:
+		l.BlockedMin = &blocked
+	case blocked > *l.BlockedMax:
+		l.BlockedMax = &blocked
 	}
-	return ListRange{new(min(*l.BlockedMin, blocked)), new(max(*l.BlockedMax, blocked))}
+	return l
 }
 
 func (c CacheStats) plus(d CacheStats) CacheStats {

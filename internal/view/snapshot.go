@@ -14,7 +14,7 @@ import (
 // older than maxPause.
 const (
 	pauseFactor = 10
-	maxPause    = time.Second
+	maxPause    = 500 * time.Millisecond
 )
 
 // snapshot is the whole view at one moment. It never changes; ages are added when it is rendered.
@@ -36,25 +36,27 @@ type snapshot struct {
 	encoded  atomic.Pointer[encodedParts] // made when first needed
 }
 
-// snapshot returns one that shows every change the View knows of when it is forced to, else one that is at most
-// maxPause old.
+// snapshot returns one that shows all that the View knows, or that is at most maxPause old unless it is forced.
 func (v *View) snapshot() *snapshot {
+	if s := v.snap.Load(); s != nil && time.Since(s.built) < s.pause && !v.forced.Load() {
+		return s
+	}
 	v.build.Lock()
 	defer v.build.Unlock()
 	began := time.Now()
-	if s := v.snap; s != nil && began.Sub(s.built) < s.pause && !v.forced.Load() {
-		return s
+	if s := v.snap.Load(); s != nil && began.Sub(s.built) < s.pause && !v.forced.Load() {
+		return s // somebody else has built it meanwhile
 	}
 	v.forced.Store(false)
-	s := v.newSnapshot()
+	s := v.newSnapshot(v.snap.Load())
 	s.built = time.Now()
 	s.pause = min(pauseFactor*s.built.Sub(began), maxPause)
-	v.snap = s
+	v.snap.Store(s)
 	return s
 }
 
-// newSnapshot renders the fleet as it is now. v.build is held.
-func (v *View) newSnapshot() *snapshot {
+// newSnapshot renders the fleet as it is now; old is the one before, or nil. v.build is held.
+func (v *View) newSnapshot(old *snapshot) *snapshot {
 	v.mu.Lock()
 	s := &snapshot{at: v.anchor.now(), loaded: v.loaded}
 	entries, tokens, policy := slices.Collect(maps.Values(v.entries)), v.tokens, v.policy
@@ -83,7 +85,7 @@ func (v *View) newSnapshot() *snapshot {
 	}
 	v.sum(s)
 	s.edition = 1
-	if old := v.snap; old != nil {
+	if old != nil {
 		s.edition = old.edition
 		if !old.equal(s) {
 			s.edition++

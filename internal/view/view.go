@@ -63,8 +63,9 @@ type View struct {
 	swept    time.Time // store's clock at the last sweep, zero before the first
 	changed  chan struct{}
 
-	build     sync.Mutex // guards the following; taken before mu
-	snap      *snapshot
+	snap atomic.Pointer[snapshot] // written under build
+
+	build     sync.Mutex       // guards the following; taken before mu
 	never     map[string]*line // by token id
 	rowBuffer []fleet.Row
 
