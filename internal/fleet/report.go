@@ -115,16 +115,16 @@ type LRUStats struct {
 
 // RefreshStats is the state of refresh-ahead. It is also GET /cache/refresh/stats.
 type RefreshStats struct {
-	LastSweepTime         time.Time `json:"last_sweep_time,omitzero"`
-	LastSweepCount        int       `json:"last_sweep_count"`
-	LastSweepRemovedCount int       `json:"last_sweep_removed_count"`
-	AveragePerSweep24h    float64   `json:"average_per_sweep_24h"`
-	StdDevPerSweep24h     float64   `json:"std_dev_per_sweep_24h"`
-	Sweeps24h             int       `json:"sweeps_24h"`
-	Refreshed24h          int       `json:"refreshed_24h"`
-	Removed24h            int       `json:"removed_24h"`
-	BatchSize             int       `json:"batch_size"`
-	StatsWindowSec        int       `json:"stats_window_sec"`
+	LastSweepTime         *time.Time `json:"last_sweep_time"` // nil before the first
+	LastSweepCount        int        `json:"last_sweep_count"`
+	LastSweepRemovedCount int        `json:"last_sweep_removed_count"`
+	AveragePerSweep24h    float64    `json:"average_per_sweep_24h"`
+	StdDevPerSweep24h     float64    `json:"std_dev_per_sweep_24h"`
+	Sweeps24h             int        `json:"sweeps_24h"`
+	Refreshed24h          int        `json:"refreshed_24h"`
+	Removed24h            int        `json:"removed_24h"`
+	BatchSize             int        `json:"batch_size"`
+	StatsWindowSec        int        `json:"stats_window_sec"`
 }
 
 // ResponseTime sums up how long answers took since boot. The quantiles are null before the first query.

@@ -139,7 +139,10 @@ func decodeReport(body []byte) (fleet.Report, error) {
 
 // normalize makes a valid report one that every store keeps alike. It refuses times that JSON cannot hold in UTC.
 func normalize(r *fleet.Report) error {
-	times := []*time.Time{&r.StartedAt, &r.SentAt, &r.CacheRefresh.LastSweepTime}
+	times := []*time.Time{&r.StartedAt, &r.SentAt}
+	if swept := r.CacheRefresh.LastSweepTime; swept != nil {
+		times = append(times, swept)
+	}
 	for i := range r.Blocklist.Lists {
 		times = append(times, &r.Blocklist.Lists[i].UpdatedAt, &r.Blocklist.Lists[i].CheckedAt)
 	}
