@@ -41,7 +41,7 @@ func runHealth(ctx context.Context, args []string, stdout, stderr io.Writer) err
 			return err
 		}
 	}
-	_, err := fmt.Fprintln(stdout, "ok")
+	_, err = fmt.Fprintln(stdout, "ok")
 	return err
 }
 
