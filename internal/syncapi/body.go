@@ -40,8 +40,9 @@ func (s *Server) withBody(w http.ResponseWriter, r *http.Request, use func(body 
 	deadline := http.NewResponseController(w)
 	// Not every writer has deadlines (a test's recorder); the server's own then has to do.
 	_ = deadline.SetReadDeadline(time.Now().Add(bodyTimeout))
-	packed, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
-	if err != nil {
+	var received bytes.Buffer
+	received.Grow(bytes.MinRead + int(min(max(r.ContentLength, 0), MaxBody)))
+	if _, err := received.ReadFrom(http.MaxBytesReader(w, r.Body, MaxBody)); err != nil {
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
 			return errBodyTooLarge
@@ -51,6 +52,7 @@ func (s *Server) withBody(w http.ResponseWriter, r *http.Request, use func(body 
 	// The deadline would also end the watch for a caller that hangs up, and with it the request.
 	_ = deadline.SetReadDeadline(time.Time{})
 
+	packed := received.Bytes()
 	switch strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding"))) {
 	case "", "identity":
 		return use(packed)

@@ -71,9 +71,9 @@ func (s *Server) awaitPolicy(ctx context.Context, have string, wait time.Duratio
 	end := time.NewTimer(wait)
 	defer end.Stop()
 	hash, changed := s.policy.get()
-	if hash != have {
-		// The caller may know a newer policy than this primary has heard of; answering it with the old hash would send
-		// it in circles.
+	if hash != have || s.policy.version() == 0 {
+		// The caller may know a newer policy than this primary has heard of, if it has heard of any; answering it with
+		// the old hash would send it in circles.
 		if err := s.lookAtPolicy(ctx); err != nil {
 			return "", err
 		}
