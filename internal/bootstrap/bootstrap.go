@@ -32,6 +32,8 @@ type Options struct {
 	Own []string
 	// Log is told when names cannot be resolved and an address of before is used. nil = discard.
 	Log *slog.Logger
+	// Now is the clock of remembered addresses. nil = time.Now.
+	Now func() time.Time
 }
 
 // Dialer connects to hosts by name without the help of the program's own resolver. It is safe for concurrent use.
@@ -39,6 +41,7 @@ type Dialer struct {
 	servers []netip.AddrPort
 	system  *net.Resolver
 	log     *slog.Logger
+	now     func() time.Time
 
 	mu    sync.Mutex // guards the following
 	own   []listener
@@ -47,9 +50,12 @@ type Dialer struct {
 
 // New makes a Dialer. It starts nothing.
 func New(o Options) (*Dialer, error) {
-	d := &Dialer{servers: o.Servers, log: o.Log, known: map[string]knownHost{}}
+	d := &Dialer{servers: o.Servers, log: o.Log, now: o.Now, known: map[string]knownHost{}}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
+	}
+	if d.now == nil {
+		d.now = time.Now
 	}
 	if err := d.SetOwn(o.Own); err != nil {
 		return nil, err

@@ -39,7 +39,7 @@ func (d *Dialer) LookupNetIP(ctx context.Context, host string) ([]netip.Addr, er
 	d.mu.Lock()
 	known, found := d.known[host]
 	d.mu.Unlock()
-	if found && time.Now().Before(known.until) {
+	if found && d.now().Before(known.until) {
 		return known.addrs, nil
 	}
 	lookupCtx, cancel := context.WithTimeout(ctx, lookupTimeout)
@@ -48,7 +48,7 @@ func (d *Dialer) LookupNetIP(ctx context.Context, host string) ([]netip.Addr, er
 	switch {
 	case err == nil:
 		addrs = interleave(addrs)
-		d.remember(host, knownHost{addrs, time.Now().Add(min(max(ttl, minKnown), maxKnown))})
+		d.remember(host, knownHost{addrs, d.now().Add(min(max(ttl, minKnown), maxKnown))})
 		return addrs, nil
 	case found && !errors.Is(err, ErrNoSuchHost):
 		d.log.WarnContext(ctx, "name not resolved, using its last address", "host", host, "err", err)

@@ -255,8 +255,8 @@ func TestAStaleAnswerComesBeforeAClientLosesPatience(t *testing.T) {
 	b.clock.advance(101 * time.Second)
 	begun := time.Now()
 	reply := b.ask(t, "udp", query("www.test", dns.TypeA))
-	if took := time.Since(begun); took > 2500*time.Millisecond || answers(reply) != "www.test. 30 IN A 192.0.2.1" {
-		t.Errorf("got %s after %v, want the stale answer within 2 s", describe(reply), took)
+	if took := time.Since(begun); took > 4*time.Second || answers(reply) != "www.test. 30 IN A 192.0.2.1" {
+		t.Errorf("got %s after %v, want the stale answer before the upstream times out", describe(reply), took)
 	}
 }
 
