@@ -129,22 +129,19 @@ func (c *Counters) Now() time.Time { return c.clock.now() }
 
 // Pending are the slices to send, oldest first across boots and sizes; the JSON of the list has at most maxBytes bytes.
 // Slices of this boot are held back until a store has answered (Correct or Sent), because only then is it known
-// whether they have the right time. After Run has returned the boot's last slices are among them.
+// whether they have the right time. After Run has returned the boot's last slices are among them. Now and then a slice
+// that was sent before is in the list, as a witness: the answer shows whether the store remembers it.
 func (c *Counters) Pending(maxBytes int) []fleet.Slice {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	held := c.boot
-	if c.known {
-		held = ""
-	}
-	pending := c.book.Pending(maxBytes, held)
+	pending := c.book.Pending(c.clock.now(), c.boot, !c.known, maxBytes)
 	c.offered = c.offered || slices.ContainsFunc(pending, func(s fleet.Slice) bool { return s.BootID == c.boot })
 	return pending
 }
 
-// Sent takes a store's answer to a push that carried the slices sent. They are done, and stay two hours more; if an
-// until went back, or is missing for this boot or for one whose slices were sent, then the store forgot slices, and all
-// that are still here go again. Call it after every push that was answered, also one without slices, and after Correct.
+// Sent takes a store's answer to a push that carried the slices sent. They are done, and stay two hours more; if until
+// shows that the store forgot slices, all that are still here go again. Call it after every push that was answered, also
+// one without slices, and after Correct.
 func (c *Counters) Sent(sent []fleet.Slice, until []fleet.SlicesUntil) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

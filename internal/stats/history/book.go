@@ -19,8 +19,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"dnsfleet/internal/fleet"
 )
 
@@ -70,56 +68,6 @@ func Open(o Options) (*Book, error) {
 		return nil, errors.Join(fmt.Errorf("open history in %s: %w", b.dir, err), b.Close())
 	}
 	return b, nil
-}
-
-func (b *Book) open() error {
-	if err := os.MkdirAll(b.dir, 0o700); err != nil {
-		return err
-	}
-	lock, err := os.OpenFile(filepath.Join(b.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	b.lock = lock
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return ErrInUse
-		}
-		return err
-	}
-	if err := b.read("journal", func(f *os.File) (int, error) { return load(f, b.ledger) }); err != nil {
-		return err
-	}
-	err = b.read("running", func(f *os.File) (int, error) {
-		return readLines(f, func(text []byte) (err error) {
-			b.running, err = decode(text)
-			return err
-		})
-	})
-	if err != nil {
-		return err
-	}
-	if b.damaged > 0 {
-		b.log.Warn("history has damaged lines, they are skipped", "dir", b.dir, "lines", b.damaged)
-	}
-	b.stale = true
-	if err := b.write(nil); err != nil { // a full disk must not keep an instance from starting
-		b.log.Error("history is kept in memory only", "err", err)
-	}
-	return nil
-}
-
-func (b *Book) read(name string, parse func(*os.File) (int, error)) error {
-	f, err := os.Open(filepath.Join(b.dir, name))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	damaged, err := parse(f)
-	b.damaged += damaged
-	return errors.Join(err, f.Close())
 }
 
 // Close writes what is left to be written and frees the directory.
@@ -276,14 +224,15 @@ func (b *Book) End(boot string) error {
 	return nil
 }
 
-// Pending are the slices to send, oldest first across boots and sizes, without those of the boot skip. The JSON of the
-// whole list has at most maxBytes bytes; it is at most fleet.MaxSlices long.
-func (b *Book) Pending(maxBytes int, skip string) []fleet.Slice {
+// Pending are the slices to send at now by the boot own, oldest first across boots and sizes; with them may go some that
+// were sent before, to see whether the store remembers. Slices of own are left out if it is held. The JSON of the whole
+// list has at most maxBytes bytes; it is at most fleet.MaxSlices long.
+func (b *Book) Pending(now time.Time, own string, held bool, maxBytes int) []fleet.Slice {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	out := []fleet.Slice{}
 	size := len("[]")
-	for _, e := range b.ledger.waiting(skip) {
+	for _, e := range b.ledger.toSend(now, own, held) {
 		if len(e.encoded)+len("[]") > maxBytes {
 			continue // alone it is too long for ever; it must not keep back the others
 		}
@@ -305,22 +254,26 @@ func (b *Book) Sent(now time.Time, own string, pushed []fleet.Slice, until []fle
 	for i, s := range pushed {
 		keys[i] = keyOf(s)
 	}
-	done, moved, again := b.ledger.sent(now, own, keys, until)
-	if again {
-		b.log.Warn("store forgot slices, they are sent again", "slices", len(b.ledger.waiting("")))
+	changed := b.ledger.sent(now, own, keys, until)
+	if changed.forgot {
+		b.log.Warn("store forgot slices, all that are left are sent again", "slices", b.ledger.waiting())
 		b.stale = true
 		return b.write(nil)
 	}
 	var records []record
-	if done != nil {
-		refs := make([]ref, len(done))
-		for i, k := range done {
+	if changed.done != nil {
+		refs := make([]ref, len(changed.done))
+		for i, k := range changed.done {
 			refs[i] = ref{k.boot, k.size, k.start}
 		}
 		records = append(records, record{Sent: refs, SentAt: now})
 	}
-	if moved != nil {
-		records = append(records, record{Until: moved})
+	if changed.moved != nil {
+		rec := record{}
+		for _, s := range changed.moved {
+			rec.Until = append(rec.Until, b.ledger.told(s))
+		}
+		records = append(records, rec)
 	}
 	if records == nil {
 		return nil
@@ -351,71 +304,8 @@ type Stats struct {
 func (b *Book) Stats() Stats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := Stats{
-		Kept: len(b.ledger.entries), Bytes: b.ledger.bytes,
+	return Stats{
+		Kept: len(b.ledger.entries), Pending: b.ledger.waiting(), Bytes: b.ledger.bytes,
 		Dropped: b.ledger.dropped, Damaged: b.damaged, Failures: b.failures,
 	}
-	for _, e := range b.ledger.entries {
-		if e.sentAt.IsZero() {
-			s.Pending++
-		}
-	}
-	return s
-}
-
-// write appends records, or writes the journal anew where that is due.
-func (b *Book) write(records []record) error {
-	if b.lock == nil {
-		return nil
-	}
-	if b.journal == nil || b.stale || b.written > 2*b.ledger.bytes+(1<<20) {
-		return b.outcome(b.rewrite())
-	}
-	var text []byte
-	var err error
-	durable := false
-	for _, rec := range records {
-		durable = durable || rec.Slice != nil
-		if text, err = appendLine(text, rec); err != nil {
-			return err
-		}
-	}
-	_, err = b.journal.Write(text)
-	if err == nil && durable {
-		err = b.journal.Sync()
-	}
-	b.written += len(text)
-	b.stale = err != nil // part of a line may stand there now
-	return b.outcome(err)
-}
-
-func (b *Book) rewrite() error {
-	text, err := dump(b.ledger)
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(b.dir, "journal")
-	if err := replaceFile(path, text, true); err != nil {
-		b.stale = true
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		b.stale = true
-		return err
-	}
-	if b.journal != nil {
-		b.journal.Close() //nolint:errcheck,gosec // the file that was replaced: nothing in it counts any more
-	}
-	b.journal, b.written, b.stale = f, len(text), false
-	return nil
-}
-
-// outcome counts and names a failed write.
-func (b *Book) outcome(err error) error {
-	if err == nil {
-		return nil
-	}
-	b.failures++
-	return fmt.Errorf("write history in %s: %w", b.dir, err)
 }

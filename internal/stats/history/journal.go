@@ -18,11 +18,22 @@ import (
 
 // record is one line of the journal: exactly one of its parts.
 type record struct {
-	Slice  json.RawMessage     `json:"slice,omitempty"`
-	SentAt time.Time           `json:"sent_at,omitzero"` // of Slice or Sent
-	Sent   []ref               `json:"sent,omitempty"`
-	Until  []fleet.SlicesUntil `json:"until,omitempty"`
-	Ended  string              `json:"ended,omitempty"` // a boot whose last slices were closed
+	Slice  json.RawMessage `json:"slice,omitempty"`
+	SentAt time.Time       `json:"sent_at,omitzero"` // of Slice or Sent
+	Sent   []ref           `json:"sent,omitempty"`
+	Until  []told          `json:"until,omitempty"`
+	Ended  string          `json:"ended,omitempty"` // a boot whose last slices were closed
+}
+
+// told is the standing of a series.
+type told struct {
+	fleet.SlicesUntil
+	Proven bool `json:"proven"`
+}
+
+func (l *ledger) told(s series) told {
+	st := l.standing(s)
+	return told{fleet.SlicesUntil{BootID: s.boot, Size: s.size, Until: st.until}, st.proven}
 }
 
 // ref names a slice that an earlier line holds.
@@ -91,8 +102,14 @@ func readLine(r *bufio.Reader) (line []byte, whole bool, err error) {
 	}
 }
 
-// load adds what the journal holds to l.
+// load adds what the journal holds to l. The store is to be asked once more for all that was sent: it may have forgotten
+// some while nobody looked.
 func load(r io.Reader, l *ledger) (damaged int, err error) {
+	defer func() {
+		for k := range l.entries {
+			l.standing(k.series).confirm = true
+		}
+	}()
 	return readLines(r, func(text []byte) error {
 		var rec record
 		if err := json.Unmarshal(text, &rec); err != nil {
@@ -112,7 +129,8 @@ func load(r io.Reader, l *ledger) (damaged int, err error) {
 			}
 		}
 		for _, u := range rec.Until {
-			l.until[series{u.BootID, u.Size}] = u.Until
+			st := l.standing(series{u.BootID, u.Size})
+			st.until, st.proven = u.Until, u.Proven
 		}
 		if rec.Ended != "" {
 			l.ended[rec.Ended] = true
@@ -133,9 +151,9 @@ func decode(text []byte) (fleet.Slice, error) {
 func dump(l *ledger) ([]byte, error) {
 	var b []byte
 	var err error
-	var until []fleet.SlicesUntil
-	for s, t := range l.until {
-		until = append(until, fleet.SlicesUntil{BootID: s.boot, Size: s.size, Until: t})
+	var until []told
+	for s := range l.standings {
+		until = append(until, l.told(s))
 	}
 	if until != nil {
 		if b, err = appendLine(b, record{Until: until}); err != nil {

@@ -47,16 +47,16 @@ type entry struct {
 
 // ledger knows which slices exist and which of them the fleet has. It does no input or output and reads no clock.
 type ledger struct {
-	entries map[key]*entry
-	until   map[series]time.Time // as the store told last
-	ended   map[string]bool      // boots whose last slices were closed
-	bytes   int
-	limit   int // of bytes
-	dropped uint64
+	entries   map[key]*entry
+	standings map[series]*standing
+	ended     map[string]bool // boots whose last slices were closed
+	bytes     int
+	limit     int // of bytes
+	dropped   uint64
 }
 
 func newLedger(limit int) *ledger {
-	return &ledger{entries: map[key]*entry{}, until: map[series]time.Time{}, ended: map[string]bool{}, limit: limit}
+	return &ledger{entries: map[key]*entry{}, standings: map[series]*standing{}, ended: map[string]bool{}, limit: limit}
 }
 
 // put adds a slice, or replaces it.
@@ -73,61 +73,14 @@ func (l *ledger) remove(k key) {
 	}
 }
 
-// waiting are the slices to be sent, oldest first, without those of the boot skip.
-func (l *ledger) waiting(skip string) []*entry {
-	var out []*entry
+// waiting is how many slices wait to be sent.
+func (l *ledger) waiting() (n int) {
 	for _, e := range l.entries {
-		if e.sentAt.IsZero() && e.boot != skip {
-			out = append(out, e)
+		if e.sentAt.IsZero() {
+			n++
 		}
 	}
-	slices.SortFunc(out, byAge)
-	return out
-}
-
-// sent notes what a store answered to a push of the boot own that carried the slices pushed. It reports what
-// changed: slices that no longer wait, untils, and whether slices wait again because the store forgot some.
-//
-// A push that was answered was stored whole, so its slices are done, whatever until says: a hole that nobody can
-// fill any more must not make the slices behind it go for ever. Only an until that went back, or that is gone, tells of
-// slices lost. Then all that is still here goes again, of every boot and size: what a store forgot beyond the one until
-// that shows it cannot be known, and sending twice changes nothing.
-func (l *ledger) sent(now time.Time, own string, pushed []key, until []fleet.SlicesUntil) (done []key, moved []fleet.SlicesUntil, again bool) {
-	named := map[series]bool{}
-	for _, size := range fleet.Sizes() {
-		named[series{own, size}] = true
-	}
-	for _, k := range pushed {
-		named[k.series] = true
-		if e, ok := l.entries[k]; ok {
-			e.sentAt = now
-			done = append(done, k)
-		}
-	}
-	for _, u := range until {
-		s := series{u.BootID, u.Size}
-		before, known := l.until[s]
-		again = again || u.Until.Before(before)
-		if !known || !u.Until.Equal(before) {
-			moved = append(moved, u)
-		}
-		l.until[s] = u.Until
-		delete(named, s)
-	}
-	for s := range named {
-		if _, known := l.until[s]; known {
-			again = true
-			delete(l.until, s)
-		}
-	}
-	if again {
-		for k, e := range l.entries {
-			if !slices.Contains(pushed, k) {
-				e.sentAt = time.Time{}
-			}
-		}
-	}
-	return done, moved, again
+	return n
 }
 
 // expire removes what has had its time. Without trusted, when now may be years off, only the time since sending counts.
@@ -147,7 +100,7 @@ func (l *ledger) expire(now time.Time, own string, trusted bool) {
 	for k := range l.entries {
 		alive[k.boot] = true
 	}
-	maps.DeleteFunc(l.until, func(s series, _ time.Time) bool { return !alive[s.boot] })
+	maps.DeleteFunc(l.standings, func(s series, _ *standing) bool { return !alive[s.boot] })
 	maps.DeleteFunc(l.ended, func(boot string, _ bool) bool { return !alive[boot] })
 }
 
