@@ -24,7 +24,7 @@ func runSuite(t *testing.T, url string) {
 	})
 }
 
-func open(t *testing.T, o redis.Options) *redis.Store {
+func open(t testing.TB, o redis.Options) *redis.Store {
 	t.Helper()
 	s, err := redis.Open(t.Context(), o)
 	if err != nil {

@@ -16,7 +16,7 @@ func TestStore(t *testing.T) {
 	})
 }
 
-func open(t *testing.T, path string, o store.Options) *sqlite.Store {
+func open(t testing.TB, path string, o store.Options) *sqlite.Store {
 	t.Helper()
 	s, err := sqlite.Open(t.Context(), sqlite.Options{Path: path, StatsTTL: o.StatsTTL, History: o.History})
 	if err != nil {
