@@ -103,6 +103,35 @@ func TestTheAnswerKeepsWhatTheClientWrote(t *testing.T) {
 	}
 }
 
+func TestTheAnswerLeavesFromTheAddressThatWasAsked(t *testing.T) {
+	b := start(t, policyOf(), func(o *engine.Options) { o.Listen = []string{":0"} })
+	_, port, err := net.SplitHostPort(b.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"127.0.0.1", "127.0.0.2"} { // a connected socket takes answers from there only
+		b.addr = net.JoinHostPort(host, port)
+		if reply := b.ask(t, "udp", query("localhost", dns.TypeA)); len(reply.Answer) != 1 {
+			t.Errorf("%s: got %s, want an answer", host, describe(reply))
+		}
+	}
+}
+
+func TestSeveralAddressesAreServed(t *testing.T) {
+	b := start(t, policyOf(), func(o *engine.Options) { o.Listen = []string{"127.0.0.1:0", " 127.0.0.2:0"} })
+	if got := b.Addrs(); len(got) != 2 {
+		t.Fatalf("got %v, want two addresses", got)
+	}
+	for _, addr := range b.Addrs() {
+		b.addr = addr
+		for _, network := range []string{"udp", "tcp"} {
+			if reply := b.ask(t, network, query("localhost", dns.TypeA)); len(reply.Answer) != 1 {
+				t.Errorf("%s %s: got %s, want an answer", network, addr, describe(reply))
+			}
+		}
+	}
+}
+
 func TestTheADBitIsOnlyForThoseWhoKnowIt(t *testing.T) {
 	up := serveUpstream(t, func(w dns.ResponseWriter, q *dns.Msg) {
 		reply := new(dns.Msg).SetReply(q)

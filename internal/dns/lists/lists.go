@@ -20,7 +20,7 @@ import (
 
 const (
 	defaultRefresh = 24 * time.Hour
-	minRefresh     = time.Minute
+	minRefresh     = time.Second
 	firstRetry     = time.Second
 	maxRetry       = 5 * time.Minute
 	parallel       = 4 // fetches at once

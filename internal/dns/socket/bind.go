@@ -111,13 +111,13 @@ func bindBoth(ctx context.Context, address string) (ep endpoint, err error) {
 	if err != nil {
 		return ep, err
 	}
-	if reusePort == nil {
+	if !sharesPort {
 		ep.udp = append(ep.udp, alone.(*net.UDPConn)) //nolint:errcheck,forcetypeassert // what "udp" gives
 	} else if err := alone.Close(); err != nil {
 		return ep, err
 	}
-	lc.Control = reusePort
-	for reusePort != nil && len(ep.udp) < runtime.GOMAXPROCS(0) {
+	lc.Control = sharePort
+	for sharesPort && len(ep.udp) < runtime.GOMAXPROCS(0) {
 		conn, err := lc.ListenPacket(ctx, "udp", udpAddress)
 		if err != nil {
 			return ep, err

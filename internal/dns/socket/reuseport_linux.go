@@ -6,8 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reusePort lets several sockets share a port, each with a queue of its own.
-var reusePort = func(_, _ string, c syscall.RawConn) error {
+// sharesPort says that SO_REUSEPORT spreads clients over the sockets of one port.
+const sharesPort = true
+
+// sharePort lets several sockets have a port, each with a queue of its own. It is a net.ListenConfig.Control.
+func sharePort(_, _ string, c syscall.RawConn) error {
 	var sockErr error
 	err := c.Control(func(fd uintptr) {
 		sockErr = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)

@@ -4,5 +4,7 @@ package socket
 
 import "syscall"
 
-// reusePort is nil where SO_REUSEPORT does not spread clients over sockets: one socket serves.
-var reusePort func(_, _ string, c syscall.RawConn) error
+// sharesPort is false where SO_REUSEPORT does not spread clients over sockets: one socket serves.
+const sharesPort = false
+
+func sharePort(_, _ string, _ syscall.RawConn) error { return nil }
