@@ -2,6 +2,7 @@ package docs_test
 
 import (
 	"bytes"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -9,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -79,7 +81,7 @@ func TestEveryMakeTargetThatIsNamedExists(t *testing.T) {
 
 func TestEveryCommandThatIsNamedExists(t *testing.T) {
 	usage := run(t, "help")
-	mentions(t, code, `(?m)(?:^|[ /])dnsfleet ([a-z]+)`, func(path, command string) {
+	mentions(t, code, `(?m)(?:^|[ (]|\./cmd/)dnsfleet ([a-z]+)`, func(path, command string) {
 		if !strings.Contains(usage, "\n  dnsfleet "+command+" ") {
 			t.Errorf("%s names `dnsfleet %s`, which is no command:\n%s", path, command, usage)
 		}
@@ -88,9 +90,11 @@ func TestEveryCommandThatIsNamedExists(t *testing.T) {
 
 func TestEveryDemoFlagThatIsNamedExists(t *testing.T) {
 	usage := run(t, "demo", "-h")
-	mentions(t, code, `dnsfleet demo (?:--[a-z-]+ \S+ )*--([a-z-]+)`, func(path, flag string) {
-		if !strings.Contains(usage, "-"+flag) {
-			t.Errorf("%s names the flag --%s of the demo, which it does not have:\n%s", path, flag, usage)
+	mentions(t, code, `dnsfleet demo((?: --[a-z-]+ \S+)+)`, func(path, flags string) {
+		for _, flag := range regexp.MustCompile(`-(-[a-z-]+) `).FindAllStringSubmatch(flags, -1) {
+			if !strings.Contains(usage, "\n  "+flag[1]+" ") {
+				t.Errorf("%s names the flag -%s of the demo, which it does not have:\n%s", path, flag[1], usage)
+			}
 		}
 	})
 }
@@ -136,12 +140,38 @@ func TestTheMapNamesEveryPackage(t *testing.T) {
 	}
 }
 
+// program is where the program under test is built to.
+var program string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "dnsfleet-docs-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	program = filepath.Join(dir, "dnsfleet")
+	status := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(status)
+}
+
+// build builds it, once and only if a test wants it.
+var build = sync.OnceValue(func() error {
+	command := exec.Command("go", "build", "-o", program, "./cmd/dnsfleet")
+	command.Dir = ".."
+	if out, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return nil
+})
+
 // run is what the program prints for args.
 func run(t *testing.T, args ...string) string {
 	t.Helper()
-	command := exec.CommandContext(t.Context(), "go", append([]string{"run", "./cmd/dnsfleet"}, args...)...)
-	command.Dir = ".."
-	out, err := command.CombinedOutput()
+	if err := build(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("dnsfleet %s: %v\n%s", strings.Join(args, " "), err, out)
 	}

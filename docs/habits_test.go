@@ -6,13 +6,17 @@ import (
 	"go/token"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
 
 // A sleep in a test is either too short or too long, unless the clock is synctest's. No linter sees the difference.
-func TestTestsSleepOnlyInSynctestBubbles(t *testing.T) {
+// A bubble may be made by a helper in another file, so what counts is that the package has one.
+func TestOnlyTestsOfPackagesThatUseSynctestSleep(t *testing.T) {
 	files := 0
+	sleeps := map[string][]string{} // by directory
+	bubbles := map[string]bool{}    // by directory
 	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -28,41 +32,46 @@ func TestTestsSleepOnlyInSynctestBubbles(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		for _, sleep := range sleepsOutsideBubbles(file) {
-			t.Errorf("%s: time.Sleep outside a synctest bubble: wait for the condition instead", positions.Position(sleep))
+		dir := filepath.Dir(path)
+		bubbles[dir] = bubbles[dir] || imports(file, "testing/synctest")
+		for _, sleep := range calls(file, "time", "Sleep") {
+			sleeps[dir] = append(sleeps[dir], positions.Position(sleep).String())
 		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	for dir, places := range sleeps {
+		for _, place := range places {
+			if !bubbles[dir] {
+				t.Errorf("%s: time.Sleep on the real clock: wait for the condition instead", place)
+			}
+		}
+	}
 	if files < 10 {
 		t.Errorf("looked at %d test files, want all of them", files)
 	}
 }
 
-// sleepsOutsideBubbles are the calls of time.Sleep that stand in no argument of synctest.Test.
-func sleepsOutsideBubbles(file *ast.File) []token.Pos {
+func imports(file *ast.File, path string) bool {
+	return slices.ContainsFunc(file.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == `"`+path+`"` })
+}
+
+// calls are the places where file calls pkg.name.
+func calls(file *ast.File, pkg, name string) []token.Pos {
 	var found []token.Pos
 	ast.Inspect(file, func(n ast.Node) bool {
 		call, isCall := n.(*ast.CallExpr)
-		switch {
-		case !isCall:
-		case isSelector(call.Fun, "synctest", "Test"):
-			return false
-		case isSelector(call.Fun, "time", "Sleep"):
-			found = append(found, call.Pos())
+		if !isCall {
+			return true
+		}
+		if selector, ok := call.Fun.(*ast.SelectorExpr); ok && selector.Sel.Name == name {
+			if ident, ok := selector.X.(*ast.Ident); ok && ident.Name == pkg {
+				found = append(found, call.Pos())
+			}
 		}
 		return true
 	})
 	return found
-}
-
-func isSelector(e ast.Expr, pkg, name string) bool {
-	selector, ok := e.(*ast.SelectorExpr)
-	if !ok || selector.Sel.Name != name {
-		return false
-	}
-	ident, ok := selector.X.(*ast.Ident)
-	return ok && ident.Name == pkg
 }
