@@ -12,9 +12,9 @@ export const GROUPS: readonly Group[] = [
   { id: "cached", label: "cached", outcomes: ["cached"] },
   { id: "stale", label: "stale cache", outcomes: ["stale"] },
   { id: "upstream", label: "upstream", outcomes: ["upstream"] },
-  { id: "local", label: "local, rewritten", outcomes: ["local", "rewritten", "safe_search"] },
+  { id: "local", label: "local", outcomes: ["local", "rewritten", "safe_search"] },
   { id: "errors", label: "errors", outcomes: ["servfail", "upstream_error", "invalid"] },
-  { id: "denied", label: "refused, dropped", outcomes: ["refused", "rate_limited", "dropped"] },
+  { id: "denied", label: "refused or dropped", outcomes: ["refused", "rate_limited", "dropped"] },
 ];
 
 export function sum(d: Distribution, outcomes: readonly Outcome[]): number {

@@ -1,6 +1,6 @@
 import type { Missing } from "../api";
 import { clock, utc } from "../format";
-import { GLYPH, healthOf, LEVEL_GLYPH } from "../health";
+import { GLYPH, healthOf } from "../health";
 import type { Fleet } from "../store/fleet";
 import { Age } from "./Age";
 
@@ -15,7 +15,7 @@ export function HealthLine({ fleet }: { fleet: Fleet }) {
       <p class="health-line">
         <span class="health-sentence">
           <span class="glyph" aria-hidden="true">
-            {LEVEL_GLYPH[health.level]}
+            {health.glyph}
           </span>{" "}
           {health.sentence !== "" && <strong>{health.sentence}</strong>} {health.reporting}
           {fleet.oldestSeenAt !== null && (
@@ -31,8 +31,8 @@ export function HealthLine({ fleet }: { fleet: Fleet }) {
         {more > 0 && <span class="muted">and {more} more, see the table.</span>}
       </p>
       {health.notes.map((note) => (
-        <p key={note} class="health-note">
-          {note}
+        <p key={note.text} class="health-note" data-grave={note.grave}>
+          {note.text}
         </p>
       ))}
       <p class="sr-only" role="status">
