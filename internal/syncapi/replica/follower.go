@@ -97,41 +97,55 @@ func (f *Follower) Stats() FollowerStats {
 // or applied leaves the one before in force and is tried again. It may run once.
 func (f *Follower) Run(ctx context.Context) error {
 	f.restore(ctx)
+	news := false
 	for ctx.Err() == nil {
-		if err := f.pull(ctx); err != nil {
+		changed, err := f.pull(ctx)
+		if err != nil {
 			f.pause(ctx, &f.pulls, err)
 			continue
 		}
 		f.worked(ctx, &f.pulls)
-		f.awaitNews(ctx)
+		switch {
+		case news && changed:
+			f.worked(ctx, &f.waits)
+		case news:
+			f.pause(ctx, &f.waits, errNoNews)
+		}
+		news = f.awaitNews(ctx)
 	}
 	return nil
 }
 
-// awaitNews returns when it is time for another pull.
-func (f *Follower) awaitNews(ctx context.Context) {
+// errNoNews says that a primary told of another policy and then had none: two that do not share a store answer under one
+// name.
+var errNoNews = errors.New("a primary told of another policy, but none came")
+
+// awaitNews returns when it is time for another pull, and whether a primary told of another policy.
+func (f *Follower) awaitNews(ctx context.Context) (news bool) {
 	due := time.Now().Add(jittered(f.o.Interval))
 	have := f.Stats().Hash
 	for ctx.Err() == nil && time.Now().Before(due) {
 		started := time.Now()
-		reply, err := f.o.Source.Wait(ctx, have, min(jittered(f.o.Wait), syncapi.MaxWait))
+		wait := max(min(jittered(f.o.Wait), syncapi.MaxWait, time.Until(due)), syncapi.MinWait)
+		reply, err := f.o.Source.Wait(ctx, have, wait)
 		switch {
 		case ctx.Err() != nil:
-			return
+			return false
 		case isMissing(err):
 			sleep(ctx, time.Until(due)) // a primary without long poll
-			return
+			return false
 		case err != nil:
 			f.pause(ctx, &f.waits, fmt.Errorf("wait for news: %w", err))
-			return
+			return false
 		case reply.PolicyHash != have:
 			sleep(ctx, upTo(pullSpread))
-			return
+			return true
 		case time.Since(started) < shortWait:
 			sleep(ctx, shortWait) // an answer without news must not come at once, but it might
 		}
 		f.worked(ctx, &f.waits)
 	}
+	return false
 }
 
 func isMissing(err error) bool {
@@ -143,29 +157,29 @@ func isMissing(err error) bool {
 }
 
 // pull asks for the policy and applies it where it is another than the one in force.
-func (f *Follower) pull(ctx context.Context) error {
+func (f *Follower) pull(ctx context.Context) (changed bool, err error) {
 	have := f.Stats().Hash
 	body, err := f.o.Source.Config(ctx, have)
 	switch {
 	case errors.Is(err, fleet.ErrNotFound) && have == "":
-		return nil // a new fleet: its first policy will be news
+		return false, nil // a new fleet: its first policy will be news
 	case err != nil:
-		return fmt.Errorf("pull policy: %w", err)
+		return false, fmt.Errorf("pull policy: %w", err)
 	}
 	f.mu.Lock()
 	f.stats.Pulls++
 	f.stats.LastSuccess = time.Now()
 	f.mu.Unlock()
 	if body == nil {
-		return nil
+		return false, nil
 	}
 	doc, err := f.apply(ctx, body)
 	if err != nil {
-		return err
+		return false, err
 	}
 	f.save(ctx, body)
 	f.o.Log.InfoContext(ctx, "policy applied", "revision", doc.Revision, "hash", doc.Hash, "unapplied", len(f.Stats().Unapplied))
-	return nil
+	return true, nil
 }
 
 // apply makes the document in body the policy in force.
@@ -178,7 +192,7 @@ func (f *Follower) apply(ctx context.Context, body []byte) (fleet.PolicyDoc, err
 	if err != nil {
 		return doc, fmt.Errorf("apply policy revision %d: %w", doc.Revision, err)
 	}
-	unapplied := slices.Concat([]string{}, unknown, failed)
+	unapplied := append(append([]string{}, unknown...), failed...)
 	slices.Sort(unapplied)
 	f.mu.Lock()
 	defer f.mu.Unlock()
