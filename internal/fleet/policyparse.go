@@ -61,12 +61,24 @@ func readTree(text []byte) (map[string]any, error) {
 	var tree map[string]any
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	if err := dec.Decode(&tree); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%w: policy: %s", ErrInvalid, strings.TrimPrefix(err.Error(), "yaml: "))
+		return nil, fmt.Errorf("%w: policy: %s", ErrInvalid, yamlReason(err))
 	}
 	if err := dec.Decode(new(any)); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%w: policy: more than one document", ErrInvalid)
 	}
 	return tree, nil
+}
+
+// yamlReason is what is wrong with a text, in one line.
+func yamlReason(err error) string {
+	var misfit *yaml.TypeError
+	if !errors.As(err, &misfit) || len(misfit.Errors) == 0 {
+		return strings.TrimPrefix(err.Error(), "yaml: ")
+	}
+	if strings.Contains(misfit.Errors[0], "cannot unmarshal") {
+		return "must be a document of keys and values"
+	}
+	return misfit.Errors[0] // a key that is there twice
 }
 
 // decodePolicy decodes key by key, so that one part that this release cannot read does not cost the others.

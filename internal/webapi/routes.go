@@ -27,7 +27,7 @@ const (
 type methods map[string]http.HandlerFunc
 
 func (a *API) router() http.Handler {
-	r := mux.NewRouter()
+	r := mux.NewRouter().SkipClean(true) // a path means what it says, no redirects
 	const instance = "/api/instances/{id:[A-Za-z0-9._-]{1,64}}"
 	const token = "/api/sync/tokens/{id:[A-Za-z0-9._-]{1,64}}"
 
