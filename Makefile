@@ -89,7 +89,7 @@ web-check: web/node_modules ## check and test the dashboard's source, and that w
 
 .PHONY: test-web
 test-web: build web/node_modules ## look at the dashboard with a real browser
-	cd web && DNSFLEET_BIN=$(CURDIR)/bin/dnsfleet npm run --silent e2e
+	cd web && DNSFLEET_BIN=$(CURDIR)/bin/dnsfleet CHROMIUM=$$(../scripts/chromium.sh) npm run --silent e2e
 
 web/node_modules: web/package-lock.json
 	cd web && npm ci --no-fund --no-audit

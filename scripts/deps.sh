@@ -24,20 +24,11 @@ has_node() {
     process.exit(major > 22 || (major === 22 && minor >= 12) || (major === 20 && minor >= 19) ? 0 : 1)'
 }
 
-# Ubuntu's chromium-browser is a stub that only tells about a snap: ask it for its version.
-has_chromium() {
-  local browser
-  for browser in chromium chromium-browser google-chrome google-chrome-stable; do
-    have "$browser" && "$browser" --version >/dev/null 2>&1 && return 0
-  done
-  return 1
-}
-
 present() {
   case $1 in
     gcc) has_gcc ;;
     node) has_node ;;
-    chromium) has_chromium ;;
+    chromium) ./scripts/chromium.sh >/dev/null ;;
     *) have "$1" ;;
   esac
 }
@@ -104,7 +95,8 @@ how_to_get() {
       echo "      curl -fLO https://dl.google.com/linux/direct/google-chrome-stable_current_amd64.deb"
       echo "      sudo apt-get install ./google-chrome-stable_current_amd64.deb"
       ;;
-    redis-server | redis-sentinel) echo "Redis 6.2 or later: packages redis-server and redis-sentinel, or https://redis.io/docs/install" ;;
+    redis-server) echo "Redis: package redis-server or redis" ;;
+    redis-sentinel) echo "redis-sentinel: package redis-sentinel or redis" ;;
     dig) echo "dig: package bind9-dnsutils, dnsutils or bind-utils" ;;
     gcc) echo "a C compiler with the C library's headers, for the race detector: packages gcc and libc6-dev" ;;
     *) echo "$1" ;;
