@@ -45,6 +45,7 @@ type Options struct {
 // Server serves HTTP on one listener.
 type Server struct {
 	listener net.Listener
+	tls      bool // the server's own TLSConfig says nothing: net/http sets one when it serves
 	server   *http.Server
 	log      *slog.Logger
 }
@@ -80,6 +81,7 @@ func New(l net.Listener, o Options) (*Server, error) {
 		if err != nil {
 			return nil, fmt.Errorf("serve HTTPS on %s: %w", l.Addr(), err)
 		}
+		s.tls = true
 		s.server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}
 	}
 	return s, nil
@@ -88,7 +90,7 @@ func New(l net.Listener, o Options) (*Server, error) {
 // URL is where the server answers, without a final slash.
 func (s *Server) URL() string {
 	scheme := "http"
-	if s.server.TLSConfig != nil {
+	if s.tls {
 		scheme = "https"
 	}
 	return scheme + "://" + s.listener.Addr().String()
@@ -114,7 +116,7 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) serve() error {
-	if s.server.TLSConfig != nil {
+	if s.tls {
 		return s.server.ServeTLS(s.listener, "", "")
 	}
 	return s.server.Serve(s.listener)
