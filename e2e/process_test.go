@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -160,15 +161,22 @@ func eventually(t *testing.T, within time.Duration, what string, check func() er
 	}
 }
 
-// freeAddr is a loopback address that nobody listens on, for UDP and TCP.
+// handedOut are the ports that freeAddr has given away in this run.
+var handedOut sync.Map
+
+// freeAddr is a loopback address that nobody listens on, for UDP and TCP. Its port lies below those that the system gives
+// to outgoing connections, one of which might else take it before the process under test does.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	for range 20 {
-		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+	for range 100 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)) //nolint:gosec // any port will do
+		if _, taken := handedOut.LoadOrStore(addr, true); taken {
+			continue
 		}
-		addr := l.Addr().String()
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", addr)
+		if err != nil {
+			continue
+		}
 		pc, errUDP := new(net.ListenConfig).ListenPacket(t.Context(), "udp", addr)
 		l.Close()
 		if errUDP == nil {

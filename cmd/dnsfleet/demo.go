@@ -89,7 +89,12 @@ func runDemoIn(ctx context.Context, dir string, o demoOptions, log *slog.Logger,
 		}
 		tasks = append(tasks, r.run)
 	}
-	tasks = append(tasks, func(ctx context.Context) error { return demo.Traffic(ctx, targets) })
+	tasks = append(tasks, func(ctx context.Context) error {
+		if err := awaitReady(ctx, append([]func() error{p.ready}, readiness(replicas)...)); err != nil {
+			return nil // ctx has ended
+		}
+		return demo.Traffic(ctx, targets)
+	})
 	if err := tellDemo(stdout, p, replicas, o); err != nil {
 		return err
 	}
@@ -178,6 +183,28 @@ func newDemoReplica(ctx context.Context, dir string, i int, p *primary, log *slo
 		instanceConfig: demoInstance(dir, fmt.Sprintf("demo-replica-%d", i+1), name),
 		PrimaryURLs:    urlList{p.servers[0].URL()}, SyncToken: secret(secretText), SyncEvery: 10 * time.Second,
 	}, time.Now, log)
+}
+
+func readiness(replicas []*following) []func() error {
+	checks := make([]func() error, 0, len(replicas))
+	for _, r := range replicas {
+		checks = append(checks, r.ready)
+	}
+	return checks
+}
+
+// awaitReady returns when every check has nothing to object to, or with ctx's error.
+func awaitReady(ctx context.Context, checks []func() error) error {
+	for _, check := range checks {
+		for check() != nil {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}
+	return nil
 }
 
 // dieAfter runs a replica and lets it die after d: no last push, no word to anybody.
