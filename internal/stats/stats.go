@@ -81,7 +81,6 @@ func New(o Options) (*Counters, error) {
 	c.started = c.clock.now()
 	c.running = running{start: c.started.Truncate(time.Minute), since: c.started, before: c.tally.totals()}
 	c.recover()
-	c.checkpoint(c.running.before, c.started)
 	return c, nil
 }
 

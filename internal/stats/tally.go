@@ -84,7 +84,11 @@ func (t *tally) addUpstream(address string) *exchanges {
 	t.adding.Lock()
 	defer t.adding.Unlock()
 	known := *t.upstreams.Load()
-	if _, there := known[address]; !there && (len(known) >= maxAddresses || !validAddress(address)) {
+	named := len(known)
+	if known[otherAddress] != nil {
+		named--
+	}
+	if known[address] == nil && (named >= maxAddresses || !validAddress(address)) {
 		address = otherAddress
 	}
 	if u := known[address]; u != nil {

@@ -118,7 +118,10 @@ func (l *ledger) sent(now time.Time, own string, pushed []key, until []fleet.Sli
 			st = l.standing(s)
 		}
 		told, there := answers[s]
-		out.forgot = out.forgot || told.Before(st.until) && (there || st.kept(s, own))
+		if told.Before(st.until) && (there || st.kept(s, own)) {
+			out.forgot = true
+			st.proven = false
+		}
 		if there {
 			out.note(s, st, told, true)
 		}
@@ -127,11 +130,13 @@ func (l *ledger) sent(now time.Time, own string, pushed []key, until []fleet.Sli
 		st := l.standing(s)
 		told, there := answers[s]
 		if told.Before(st.until) {
-			if st.kept(s, own) {
+			switch {
+			case st.kept(s, own):
 				out.forgot = true
-			} else if st.doubts < maxDoubts {
+				st.proven = false // or it keeps that size no more
+			case st.doubts < maxDoubts:
+				out.forgot = true
 				st.doubts++
-				out.forgot = true
 			}
 		}
 		if there {
@@ -187,6 +192,6 @@ func (l *ledger) startAgain(answers map[series]time.Time) {
 		e.sentAt = time.Time{}
 	}
 	for s, st := range l.standings {
-		st.until, st.proven, st.confirm = answers[s], false, false
+		st.until, st.confirm = answers[s], false
 	}
 }

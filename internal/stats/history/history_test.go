@@ -256,7 +256,7 @@ func TestSlicesAndStateSurviveARestart(t *testing.T) {
 		t.Errorf("pending after a restart: got %s, want %s", after, before)
 	}
 	ok(t, b.Sent(noon, "b", []fleet.Slice{minute("a", 2)}, []fleet.SlicesUntil{until("a", fleet.Minute, 1)}))
-	want(t, "pending after until went back over a restart", all(b), "a 1m 12:00", "a 1m 12:01")
+	want(t, "pending after until went back over a restart", all(b), "a 1m 12:00", "a 1m 12:01", "a 1m 12:02")
 }
 
 func TestDamageCostsOnlyTheDamagedLine(t *testing.T) {
