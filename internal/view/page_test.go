@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -155,7 +156,7 @@ func FuzzCursor(f *testing.F) {
 
 // TestJSONIsTheView holds the fast encoding to what encoding/json makes of the same value.
 func TestJSONIsTheView(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		for i := range 3 {
 			in := instance(fmt.Sprintf("i%d", i), fleet.Outcomes{fleet.Blocked: 7, fleet.Upstream: uint64(i)})
@@ -229,7 +230,7 @@ func TestFieldsChoose(t *testing.T) {
 }
 
 func TestETagCoversAllButAges(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		m.push(instance("a", fleet.Outcomes{}))
 		counts := fleet.Outcomes{}

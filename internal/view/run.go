@@ -38,11 +38,9 @@ func (v *View) watch(ctx context.Context) error {
 	var pause backoff
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := v.store.Watch(ctx, v.pending.add)
-		if ctx.Err() != nil {
-			return nil
+		if err := v.store.Watch(ctx, v.pending.add); err != nil && ctx.Err() == nil {
+			v.log.WarnContext(ctx, "store watch ended", "err", err)
 		}
-		v.log.WarnContext(ctx, "store watch ended", "err", err)
 		if time.Since(began) > lastRetry {
 			pause = backoff{}
 		}

@@ -11,12 +11,6 @@ import (
 	"dnsfleet/internal/view"
 )
 
-// bubble runs a test on fake time.
-func bubble(t *testing.T, test func(t *testing.T)) {
-	t.Helper()
-	synctest.Test(t, test)
-}
-
 func equal(t *testing.T, what string, got, want any) {
 	t.Helper()
 	if fmt.Sprint(got) != fmt.Sprint(want) {
@@ -25,7 +19,7 @@ func equal(t *testing.T, what string, got, want any) {
 }
 
 func TestStatusFollowsTheAgeOnTheStoresClock(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		m.skew = 1000 * time.Hour // the store's clock is not ours
 		m.push(instance("a", fleet.Outcomes{fleet.Cached: 5}))
@@ -58,7 +52,7 @@ func TestStatusFollowsTheAgeOnTheStoresClock(t *testing.T) {
 }
 
 func TestTokensAreRowsUntilTheirInstanceIsSeen(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		m.push(instance("a", fleet.Outcomes{}))
 		m.push(instance("b", fleet.Outcomes{}))
@@ -95,7 +89,7 @@ func TestChangesShowSoon(t *testing.T) {
 		"two seconds are the limit": {true, 2 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				m := newMemory()
 				m.push(instance("a", fleet.Outcomes{fleet.Cached: 1}))
 				v := follow(t, m, nil)
@@ -117,7 +111,7 @@ func TestChangesShowSoon(t *testing.T) {
 }
 
 func TestHintsAreReadTogether(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		v := follow(t, m, nil)
 		before := m.called("Instances")
@@ -142,7 +136,7 @@ func TestAForgottenInstanceIsGone(t *testing.T) {
 		"by the full load, the hint lost": {true, 62 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				m := newMemory()
 				m.push(instance("a", fleet.Outcomes{}))
 				v := follow(t, m, nil)
@@ -156,7 +150,7 @@ func TestAForgottenInstanceIsGone(t *testing.T) {
 }
 
 func TestABrokenStoreEmptiesNothing(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		m.push(instance("a", fleet.Outcomes{fleet.Cached: 3}))
 		v := follow(t, m, localPrimary("p", "boot", fleet.Outcomes{fleet.Cached: 4}))
@@ -185,7 +179,7 @@ func TestABrokenStoreEmptiesNothing(t *testing.T) {
 }
 
 func TestTheFirstRetryComesWithinASecond(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		m.fail(fleet.ErrUnavailable, "Seen")
 		v := follow(t, m, nil)
@@ -198,7 +192,7 @@ func TestTheFirstRetryComesWithinASecond(t *testing.T) {
 func TestOneBrokenPartIsNamed(t *testing.T) {
 	for method, part := range map[string]string{"Tokens": "tokens", "Policy": "policy", "Instances": "store", "Seen": "store"} {
 		t.Run(method, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				m := newMemory()
 				m.push(instance("a", fleet.Outcomes{}))
 				v := follow(t, m, nil)
@@ -219,7 +213,7 @@ func TestOneBrokenPartIsNamed(t *testing.T) {
 }
 
 func TestAViewThatNeverLoadedShowsItsPrimary(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		m.fail(fleet.ErrUnavailable, "Instances", "Seen", "Watch", "Tokens", "Policy")
 		v := follow(t, m, localPrimary("p", "boot", fleet.Outcomes{fleet.Blocked: 4}))
@@ -254,7 +248,7 @@ func TestTheAnsweringPrimaryIsLive(t *testing.T) {
 		"the store has only the boot before": {"before", 1000 + 50 + 70},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				m := newMemory()
 				stored := instance("p", fleet.Outcomes{fleet.Cached: 50})
 				stored.Role, stored.BootID, stored.Ended = fleet.RolePrimary, c.boot, fleet.Outcomes{fleet.Cached: 1000}
@@ -279,7 +273,7 @@ func TestTheAnsweringPrimaryIsLive(t *testing.T) {
 }
 
 func TestTotalsComeFromSumsAndCoverageFromThoseThatAnswer(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		m.push(instance("small", fleet.Outcomes{fleet.Blocked: 1, fleet.Upstream: 1}))
 		m.push(instance("large", fleet.Outcomes{fleet.Blocked: 9, fleet.Upstream: 989}))
@@ -297,7 +291,7 @@ func TestTotalsComeFromSumsAndCoverageFromThoseThatAnswer(t *testing.T) {
 }
 
 func TestPolicyDriftFollowsThePolicy(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		m.push(instance("a", fleet.Outcomes{}))
 		v := follow(t, m, nil)
@@ -315,7 +309,7 @@ func TestPolicyDriftFollowsThePolicy(t *testing.T) {
 func TestAStepOfTheStoresClockChangesNoStatusForLong(t *testing.T) {
 	for name, step := range map[string]time.Duration{"an hour back": -time.Hour, "ten years on": 87600 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				m := newMemory()
 				v := follow(t, m, nil)
 				push := func(n uint64) { m.push(instance("a", fleet.Outcomes{fleet.Cached: n})) }
@@ -334,7 +328,7 @@ func TestAStepOfTheStoresClockChangesNoStatusForLong(t *testing.T) {
 }
 
 func TestReloadShowsAChangeAtOnce(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		v := follow(t, m, nil)
 		m.silent = true
@@ -355,7 +349,7 @@ func TestReloadShowsAChangeAtOnce(t *testing.T) {
 }
 
 func TestChangedTellsOfChanges(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		m.push(instance("a", fleet.Outcomes{}))
 		v := follow(t, m, nil)
@@ -377,7 +371,7 @@ func TestChangedTellsOfChanges(t *testing.T) {
 }
 
 func TestInstanceTellsTheReportBehindTheRow(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		in := instance("a", fleet.Outcomes{})
 		in.Report.ControlURL = "https://a.example:8081"
@@ -397,7 +391,7 @@ func TestInstanceTellsTheReportBehindTheRow(t *testing.T) {
 }
 
 func TestRowsKeepTheirOrder(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		for _, id := range []string{"c", "a", "d", "b"} {
 			in := instance(id, fleet.Outcomes{})

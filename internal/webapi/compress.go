@@ -77,7 +77,7 @@ func (z *zipWriter) begin(zip bool) {
 		z.Header().Del("Content-Length")
 		pooled, _ := z.pool.Get().(*gzip.Writer)
 		if pooled == nil {
-			pooled, _ = gzip.NewWriterLevel(nil, gzip.BestSpeed) //nolint:errcheck // only an unknown level is an error
+			pooled, _ = gzip.NewWriterLevel(nil, gzip.BestSpeed) // only an unknown level is an error
 		}
 		pooled.Reset(z.ResponseWriter)
 		z.zip = pooled
@@ -92,7 +92,7 @@ func (z *zipWriter) close() {
 		z.begin(false)
 	}
 	if z.zip != nil {
-		z.zip.Close() //nolint:errcheck,gosec // the client is gone: nobody is left to tell
+		z.zip.Close() //nolint:errcheck // the client is gone: nobody is left to tell
 		z.pool.Put(z.zip)
 		z.zip = nil
 	}

@@ -34,7 +34,7 @@ func (a *API) stats(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	if r.Method != http.MethodHead {
-		body.WriteTo(w) //nolint:errcheck,gosec // the client is gone: nobody is left to tell
+		body.WriteTo(w) //nolint:errcheck // the client is gone: nobody is left to tell
 	}
 }
 

@@ -77,7 +77,7 @@ func TestAPolicyThatIsNotGoodChangesNothing(t *testing.T) {
 		says       string
 	}{
 		"an unknown key":                 {"application/yaml", "cache: {max_byte: 1}", 400, "cache.max_byte"},
-		"an unknown key in a list":       {"application/json", `{"upstreams":[{"address":"a","adress":"b"}]}`, 400, "upstreams[0].adress"},
+		"an unknown key in a list":       {"application/json", `{"upstreams":[{"address":"a","adres":"b"}]}`, 400, "upstreams[0].adres"},
 		"a wrong type":                   {"application/yaml", "lists: ads", 400, "lists"},
 		"a value that makes no sense":    {"application/yaml", "upstream_strategy: best", 400, "upstream_strategy"},
 		"what the engine cannot use":     {"application/yaml", `deny: ["("]`, 400, "deny[0]"},

@@ -108,6 +108,7 @@ func headers(next http.Handler) http.Handler {
 // recovered turns a panic into a logged 500.
 func (a *API) recovered(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := r.Context()
 		defer func() {
 			reason := recover()
 			if reason == nil {
@@ -116,7 +117,7 @@ func (a *API) recovered(next http.Handler) http.Handler {
 			if err, is := reason.(error); is && errors.Is(err, http.ErrAbortHandler) {
 				panic(reason) // the server's own way to end a connection
 			}
-			a.Log.ErrorContext(r.Context(), "request panicked", "path", r.URL.Path, "panic", reason, "stack", string(debug.Stack()))
+			a.Log.ErrorContext(ctx, "request panicked", "path", r.URL.Path, "panic", reason, "stack", string(debug.Stack()))
 			httpjson.Error(w, http.StatusInternalServerError, "internal error")
 		}()
 		next.ServeHTTP(w, r)

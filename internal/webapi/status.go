@@ -81,7 +81,7 @@ func reasons(err error) []string {
 	if err == nil {
 		return []string{}
 	}
-	joined, is := err.(interface{ Unwrap() []error }) //nolint:errorlint // only the outermost join is taken apart
+	joined, is := err.(interface{ Unwrap() []error }) // only joins are taken apart, not what wraps one
 	if !is {
 		return []string{err.Error()}
 	}

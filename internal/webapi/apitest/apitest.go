@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -57,13 +58,11 @@ func Validator(t testing.TB, next http.Handler) http.Handler {
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		rec := httptest.NewRecorder()
 		next.ServeHTTP(rec, r)
-		answer := rec.Result() //nolint:bodyclose // a recorder's body holds nothing
+		answer := rec.Result()
 		c.check(r, body, bad, answer.StatusCode, answer.Header, rec.Body.Bytes())
-		for name, values := range answer.Header {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), answer.Header)
 		w.WriteHeader(answer.StatusCode)
-		w.Write(rec.Body.Bytes()) //nolint:errcheck // the client may be gone
+		w.Write(rec.Body.Bytes())
 	})
 }
 
@@ -87,7 +86,7 @@ func (rt *roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 		if body, err = io.ReadAll(r.Body); err != nil {
 			return nil, fmt.Errorf("read request: %w", err)
 		}
-		r.Body.Close() //nolint:errcheck // it was read to its end
+		r.Body.Close()
 	}
 	sent := r.Clone(r.Context())
 	sent.Header.Del(badRequestHeader)
@@ -100,7 +99,7 @@ func (rt *roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	text, err := io.ReadAll(answer.Body)
-	answer.Body.Close() //nolint:errcheck // it was read to its end
+	answer.Body.Close()
 	answer.Body = io.NopCloser(bytes.NewReader(text))
 	if err != nil {
 		return nil, fmt.Errorf("read answer: %w", err)
