@@ -97,7 +97,7 @@ func (s *server) route(r *mux.Router, method, path string, h http.HandlerFunc) {
 		allowed = append(allowed, http.MethodHead)
 	}
 	r.Path(path).Methods(allowed...).Handler(h)
-	r.Path(path).HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	r.Path(path).HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Allow", method)
 		httpjson.Error(w, http.StatusMethodNotAllowed, path+" takes "+method)
 	})

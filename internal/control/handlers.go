@@ -58,10 +58,10 @@ func (s *server) queryStore(w http.ResponseWriter, _ *http.Request) {
 	httpjson.Write(w, http.StatusOK, s.QueryStore())
 }
 
-func (s *server) upstreams(w http.ResponseWriter, _ *http.Request) {
+func (s *server) upstreams(w http.ResponseWriter, r *http.Request) {
 	list, err := json.Marshal(s.Engine.Upstreams())
 	if err != nil {
-		s.Log.Error("upstreams cannot be encoded", "err", err)
+		s.Log.ErrorContext(r.Context(), "upstreams cannot be encoded", "err", err)
 		httpjson.Error(w, http.StatusInternalServerError, "internal error")
 		return
 	}

@@ -49,7 +49,7 @@ func newChooser(seed uint64, adShare float64) *chooser {
 
 func (c *chooser) next() string {
 	if c.rng.Float64() < c.adShare {
-		return adName(int(c.ads.Uint64())) //nolint:gosec // below adNames
+		return adName(int(c.ads.Uint64()))
 	}
-	return goodName(int(c.good.Uint64())) //nolint:gosec // below goodNames
+	return goodName(int(c.good.Uint64()))
 }
