@@ -36,7 +36,9 @@ func BenchmarkView(b *testing.B) {
 				name, query string
 				ops         int
 			}{{"first-page", "", max(20, 2000/min(size, 500))}, {"all", "?limit=10000", max(2, 2000/size)}} {
-				b.Run(page.name, func(b *testing.B) { measureView(b, server.Addr(), api+"/api/instances/stats"+page.query, page.ops, min(size, 500)) })
+				b.Run(page.name, func(b *testing.B) {
+					measureView(b, server.Addr(), api+"/api/instances/stats"+page.query, page.ops, min(size, 500))
+				})
 			}
 		})
 	}
