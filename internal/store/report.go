@@ -33,3 +33,8 @@ func SortSlices(list []fleet.Slice) []fleet.Slice {
 		return cmp.Or(cmp.Compare(a.Size, b.Size), strings.Compare(a.BootID, b.BootID), a.Start.Compare(b.Start))
 	})
 }
+
+// ByStart orders slices as Store.Slices promises: by start, then boot.
+func ByStart(a, b fleet.Slice) int {
+	return cmp.Or(a.Start.Compare(b.Start), strings.Compare(a.BootID, b.BootID))
+}

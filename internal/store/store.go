@@ -38,7 +38,7 @@ type Store interface {
 	// forgotten boot are not stored but count as stored, so that they are not sent again.
 	SaveReport(ctx context.Context, r fleet.Report, role fleet.Role, tokenID string) (fleet.Saved, error)
 	// Instances are those with the given ids, in no order; all instances where none are given. Unknown and forgotten
-	// ones are left out.
+	// ones are left out. Their Minutes may be shared with other answers: they are to be read, not changed.
 	Instances(ctx context.Context, ids ...string) ([]fleet.Instance, error)
 	// Seen tells which instances have reported at or after since, and when last. now is the store's clock.
 	Seen(ctx context.Context, since time.Time) (seen map[string]time.Time, now time.Time, err error)

@@ -16,8 +16,7 @@ import (
 	"dnsfleet/internal/store/storetest/redistest"
 )
 
-// unavailableWithin is the longest that a caller may wait for an answer from a Redis that gives none; reading all
-// instances may take longer.
+// unavailableWithin is the longest that a caller may wait for an answer from a Redis that gives none.
 const unavailableWithin = 4 * time.Second
 
 func options(url string) redis.Options {
@@ -99,7 +98,7 @@ func TestAHangingServerIsUnavailable(t *testing.T) {
 	s := open(t, options(server.URL()))
 	save(t, s, newReport("r1", "boot1", 1, 10))
 	server.Pause()
-	storetest.Unavailable(t, s, unavailableWithin, "Instances", "Instances(id)")
+	storetest.Unavailable(t, s, unavailableWithin)
 	server.Resume()
 	eventually(t, "store serves again", 10*time.Second, func() bool {
 		_, err := s.Now(t.Context())

@@ -1,7 +1,6 @@
 package redis
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"dnsfleet/internal/fleet"
+	"dnsfleet/internal/store"
 )
 
 const (
@@ -20,8 +20,6 @@ const (
 	readChunk = 250
 	// readers is how many pipelines are read at once.
 	readers = 4
-	// readTimeout is for all instances, of which there may be ten thousand.
-	readTimeout = 15 * time.Second
 	// tombstoneStays is longer than any push can be on its way.
 	tombstoneStays = 90 * 24 * time.Hour
 )
@@ -29,8 +27,6 @@ const (
 // Instances is part of store.Store. An entry that cannot be read, because something else wrote to it, is logged and
 // left out; it does not cost the others.
 func (s *Store) Instances(ctx context.Context, ids ...string) ([]fleet.Instance, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
 	if len(ids) == 0 {
 		all, err := s.allIDs(ctx)
 		if err != nil {
@@ -41,7 +37,7 @@ func (s *Store) Instances(ctx context.Context, ids ...string) ([]fleet.Instance,
 	ids = slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(ids))), func(id string) bool { return !fleet.ValidID(id) })
 	chunks := slices.Collect(slices.Chunk(ids, readChunk))
 	read := make([][]fleet.Instance, len(chunks))
-	var group errgroup.Group
+	group, ctx := errgroup.WithContext(ctx) // the first that fails ends the others
 	group.SetLimit(readers)
 	for i, chunk := range chunks {
 		group.Go(func() (err error) {
@@ -56,6 +52,8 @@ func (s *Store) Instances(ctx context.Context, ids ...string) ([]fleet.Instance,
 }
 
 func (s *Store) allIDs(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	found := make([]*redis.StringSliceCmd, buckets)
 	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for b := range buckets {
@@ -84,7 +82,7 @@ func rowFields() []string {
 func (s *Store) readInstances(ctx context.Context, ids []string) ([]fleet.Instance, error) {
 	names := rowFields()
 	rows, stats := make([]*redis.SliceCmd, len(ids)), make([]*redis.MapStringStringCmd, len(ids))
-	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, err := s.pipeline(ctx, func(ctx context.Context, p redis.Pipeliner) error {
 		for i, id := range ids {
 			rows[i] = p.HMGet(ctx, s.keys.instance(id), names...)
 			stats[i] = p.HGetAll(ctx, s.keys.stats(id))
@@ -102,9 +100,13 @@ func (s *Store) readInstances(ctx context.Context, ids []string) ([]fleet.Instan
 			s.log.WarnContext(ctx, "stored instance is unreadable", "instance", id, "err", err)
 		}
 		if err != nil || !known {
+			s.minutes.Drop(id)
 			continue
 		}
-		if fields := stats[i].Val(); len(fields) > 0 {
+		fields := stats[i].Val()
+		if len(fields) == 0 {
+			s.minutes.Drop(id)
+		} else {
 			if instance.Report, err = decodeReport(fields); err != nil {
 				s.log.WarnContext(ctx, "stored report is unreadable", "instance", id, "err", err)
 				instance.Report = nil
@@ -116,6 +118,14 @@ func (s *Store) readInstances(ctx context.Context, ids []string) ([]fleet.Instan
 		found = append(found, instance)
 	}
 	return found, s.readMinutes(ctx, found, minutes)
+}
+
+// pipeline sends what fill puts in and reads the answers within the time of one call. Decoding them has all the time
+// that it takes.
+func (s *Store) pipeline(ctx context.Context, fill func(context.Context, redis.Pipeliner) error) ([]redis.Cmder, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return s.client.Pipelined(ctx, func(p redis.Pipeliner) error { return fill(ctx, p) })
 }
 
 // onlyFatal keeps errors that concern the connection. An answer that is an error, such as WRONGTYPE for one key, is dealt
@@ -159,7 +169,7 @@ func (s *Store) readMinutes(ctx context.Context, instances []fleet.Instance, fie
 		return nil
 	}
 	answers := map[string]*redis.SliceCmd{}
-	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, err := s.pipeline(ctx, func(ctx context.Context, p redis.Pipeliner) error {
 		for id, names := range fields {
 			answers[id] = p.HMGet(ctx, s.keys.slices(fleet.Minute, id), names...)
 		}
@@ -173,29 +183,19 @@ func (s *Store) readMinutes(ctx context.Context, instances []fleet.Instance, fie
 		if answer == nil {
 			continue
 		}
+		var bodies [][]byte
 		for _, v := range answer.Val() {
 			if body, isText := v.(string); isText { // else it has aged meanwhile
-				instances[i].Minutes = s.appendSlice(ctx, instances[i].Minutes, in.ID, body)
+				bodies = append(bodies, []byte(body))
 			}
 		}
-		sortByStart(instances[i].Minutes)
+		instances[i].Minutes = s.minutes.Decode(in.ID, bodies, func(err error) { s.badSlice(ctx, in.ID, err) })
 	}
 	return nil
 }
 
-func (s *Store) appendSlice(ctx context.Context, list []fleet.Slice, id, body string) []fleet.Slice {
-	slice, err := s.codec.Decode([]byte(body))
-	if err != nil {
-		s.log.WarnContext(ctx, "stored slice is unreadable", "instance", id, "err", err)
-		return list
-	}
-	return append(list, slice)
-}
-
-func sortByStart(list []fleet.Slice) {
-	slices.SortFunc(list, func(a, b fleet.Slice) int {
-		return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(a.BootID, b.BootID))
-	})
+func (s *Store) badSlice(ctx context.Context, id string, err error) {
+	s.log.WarnContext(ctx, "stored slice is unreadable", "instance", id, "err", err)
 }
 
 // Seen is part of store.Store.
@@ -251,12 +251,19 @@ func (s *Store) Slices(ctx context.Context, instanceID string, size fleet.Size, 
 			return nil, wrap(err, operation)
 		}
 		for _, v := range values {
-			if body, isText := v.(string); isText {
-				list = s.appendSlice(ctx, list, instanceID, body)
+			body, isText := v.(string)
+			if !isText { // it has aged meanwhile
+				continue
 			}
+			slice, err := s.codec.Decode([]byte(body))
+			if err != nil {
+				s.badSlice(ctx, instanceID, err)
+				continue
+			}
+			list = append(list, slice)
 		}
 	}
-	sortByStart(list)
+	slices.SortFunc(list, store.ByStart)
 	return list, nil
 }
 
@@ -276,6 +283,7 @@ func (s *Store) Forget(ctx context.Context, instanceID string) error {
 	if result != "ok" {
 		return fmt.Errorf("%s: %w", operation, fleet.ErrNotFound)
 	}
+	s.minutes.Drop(instanceID)
 	s.publish(ctx, hintInstance+instanceID)
 	return nil
 }

@@ -58,6 +58,7 @@ type Store struct {
 	keys    keys
 	opt     store.Options
 	codec   *store.SliceCodec
+	minutes *store.MinuteCache
 	log     *slog.Logger
 
 	saveReport, forget, putToken, putPolicy *redis.Script
@@ -84,7 +85,7 @@ func Open(_ context.Context, o Options) (*Store, error) {
 	}
 	return &Store{
 		client: target.client(o.Dialer), cluster: target.Kind == Cluster,
-		keys: keys{prefix: o.Prefix}, codec: codec, log: o.Log,
+		keys: keys{prefix: o.Prefix}, codec: codec, minutes: store.NewMinuteCache(codec), log: o.Log,
 		opt:        store.Options{StatsTTL: o.StatsTTL, History: o.History}.WithDefaults(),
 		saveReport: redis.NewScript(saveReportLua), forget: redis.NewScript(forgetLua),
 		putToken: redis.NewScript(putTokenLua), putPolicy: redis.NewScript(putPolicyLua),

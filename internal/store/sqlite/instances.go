@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"dnsfleet/internal/fleet"
@@ -79,13 +80,21 @@ func (s *Store) Instances(ctx context.Context, ids ...string) ([]fleet.Instance,
 	if err != nil {
 		return nil, translate(err, operation)
 	}
+	for _, id := range ids {
+		if !slices.ContainsFunc(found, func(in fleet.Instance) bool { return in.ID == id }) {
+			s.minutes.Drop(id)
+		}
+	}
 	for i, in := range found {
 		if in.Report == nil {
+			s.minutes.Drop(in.ID)
 			continue
 		}
-		if found[i].Minutes, err = s.querySlices(ctx, tx, in.ID, fleet.Minute, in.LastSeen.Add(-store.MinutesBack), in.LastSeen.Add(store.MinutesAhead)); err != nil {
+		bodies, err := queryBodies(ctx, tx, in.ID, fleet.Minute, in.LastSeen.Add(-store.MinutesBack), in.LastSeen.Add(store.MinutesAhead))
+		if err != nil {
 			return nil, translate(err, operation)
 		}
+		found[i].Minutes = s.minutes.Decode(in.ID, bodies, func(err error) { s.badSlice(ctx, in.ID, err) })
 	}
 	return found, nil
 }
@@ -123,27 +132,26 @@ type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-func (s *Store) querySlices(ctx context.Context, q querier, id string, size fleet.Size, from, to time.Time) ([]fleet.Slice, error) {
+func queryBodies(ctx context.Context, q querier, id string, size fleet.Size, from, to time.Time) ([][]byte, error) {
 	rows, err := q.QueryContext(ctx, `SELECT body FROM slices WHERE instance_id = ? AND size = ? AND start >= ? AND start < ? ORDER BY start, boot_id`,
 		id, seconds(size), ceilSeconds(from), ceilSeconds(to))
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close() //nolint:errcheck // Err tells all
-	list := []fleet.Slice{}
+	var bodies [][]byte
 	for rows.Next() {
 		var body []byte
 		if err := rows.Scan(&body); err != nil {
 			return nil, err
 		}
-		slice, err := s.codec.Decode(body)
-		if err != nil {
-			s.log.WarnContext(ctx, "stored slice is unreadable", "instance", id, "err", err)
-			continue
-		}
-		list = append(list, slice)
+		bodies = append(bodies, body)
 	}
-	return list, rows.Err()
+	return bodies, rows.Err()
+}
+
+func (s *Store) badSlice(ctx context.Context, id string, err error) {
+	s.log.WarnContext(ctx, "stored slice is unreadable", "instance", id, "err", err)
 }
 
 // ceilSeconds is the first whole second that is not before t.
@@ -156,8 +164,20 @@ func ceilSeconds(t time.Time) int64 {
 
 // Slices is part of store.Store.
 func (s *Store) Slices(ctx context.Context, instanceID string, size fleet.Size, from, to time.Time) ([]fleet.Slice, error) {
-	list, err := s.querySlices(ctx, s.reader, instanceID, size, from, to)
-	return list, translate(err, fmt.Sprintf("read %s slices of %q", size, instanceID))
+	bodies, err := queryBodies(ctx, s.reader, instanceID, size, from, to)
+	if err != nil {
+		return nil, translate(err, fmt.Sprintf("read %s slices of %q", size, instanceID))
+	}
+	list := make([]fleet.Slice, 0, len(bodies))
+	for _, body := range bodies {
+		slice, err := s.codec.Decode(body)
+		if err != nil {
+			s.badSlice(ctx, instanceID, err)
+			continue
+		}
+		list = append(list, slice)
+	}
+	return list, nil
 }
 
 // Seen is part of store.Store.

@@ -46,13 +46,14 @@ type Options struct {
 
 // Store is a store.Store in a SQLite file. It may be used concurrently.
 type Store struct {
-	path   string
-	writer *sql.DB // one connection; its transactions take the write lock at once
-	reader *sql.DB
-	opt    store.Options
-	codec  *store.SliceCodec
-	now    func() time.Time
-	log    *slog.Logger
+	path    string
+	minutes *store.MinuteCache
+	writer  *sql.DB // one connection; its transactions take the write lock at once
+	reader  *sql.DB
+	opt     store.Options
+	codec   *store.SliceCodec
+	now     func() time.Time
+	log     *slog.Logger
 }
 
 var _ store.Store = (*Store)(nil)
@@ -74,7 +75,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	s := &Store{
-		path: o.Path, codec: codec, now: o.Now, log: o.Log,
+		path: o.Path, codec: codec, minutes: store.NewMinuteCache(codec), now: o.Now, log: o.Log,
 		opt: store.Options{StatsTTL: o.StatsTTL, History: o.History}.WithDefaults(),
 	}
 	defer func() {

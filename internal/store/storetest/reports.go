@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -417,7 +418,11 @@ func concurrentPushes(t *testing.T, b Backend) {
 					r := fleet.Report{InstanceID: fmt.Sprintf("r%d", j.instance), Name: "n", BootID: bootID, Seq: uint64(j.seq), SentAt: at, IntervalSeconds: 1}
 					r.ResponseDistribution.Outcomes[fleet.Cached] = uint64(j.seq * 1000)
 					r.Slices = []fleet.Slice{sliceAt(fleet.Minute, at.Add(-time.Duration(seqs-j.seq)*time.Minute), bootID, 1)}
-					if _, err := handles[w%2].SaveReport(t.Context(), r, fleet.RoleReplica, "t1"); err != nil {
+					_, err := handles[w%2].SaveReport(t.Context(), r, fleet.RoleReplica, "t1")
+					for try := 0; try < 20 && errors.Is(err, fleet.ErrUnavailable); try++ { // a busy machine; an instance tries again too
+						_, err = handles[w%2].SaveReport(t.Context(), r, fleet.RoleReplica, "t1")
+					}
+					if err != nil {
 						t.Errorf("SaveReport: %v", err)
 					}
 				}

@@ -270,11 +270,14 @@ func minutes(t *testing.T, b Backend) {
 	s := b.open(t)
 	push(t, s, report(t, s, "r1", "boot1", 1, 1, minute(t, s, -4, "boot1", 1), minute(t, s, -60, "boot1", 1)))
 	push(t, s, report(t, s, "r1", "boot2", 1, 1, minute(t, s, -2, "boot2", 2), minute(t, s, -3, "crashed", 3)))
-	push(t, s, report(t, s, "r1", "boot2", 1, 1, minute(t, s, -5, "boot1", 4))) // a duplicate, with a late slice
+	push(t, s, report(t, s, "r1", "boot2", 1, 1, minute(t, s, -5, "boot1", 4), minute(t, s, -8, "boot1", 9))) // a duplicate, with late slices
 	want := []fleet.Slice{minute(t, s, -5, "boot1", 4), minute(t, s, -4, "boot1", 1), minute(t, s, -3, "crashed", 3), minute(t, s, -2, "boot2", 2)}
 	compare(t, "minutes", instance(t, s, "r1").Minutes, want)
 	push(t, s, report(t, s, "r1", "boot2", 2, 1))
 	compare(t, "minutes after a report without slices", instance(t, s, "r1").Minutes, want)
+	want[1] = minute(t, s, -4, "boot1", 77)
+	push(t, s, report(t, s, "r1", "boot2", 3, 1, want[1]))
+	compare(t, "minutes after one was sent again with other counts", instance(t, s, "r1").Minutes, want)
 }
 
 func manySlices(t *testing.T, b Backend) {
