@@ -18,7 +18,7 @@ import (
 // Headers that carry the identity of a request. The token may also come as "Authorization: Bearer".
 const (
 	InstanceHeader = "X-Dnsfleet-Instance"
-	TokenHeader    = "X-Sync-Token" //nolint:gosec // a header's name
+	TokenHeader    = "X-Sync-Token"
 )
 
 // Limits of the protocol, in bytes and time.

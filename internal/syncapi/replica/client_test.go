@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -61,11 +62,9 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.last, s.sent = r, sent
-	for name, values := range s.header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), s.header)
 	w.WriteHeader(s.status)
-	io.WriteString(w, s.body) //nolint:errcheck // the client may be gone
+	io.WriteString(w, s.body)
 }
 
 func (s *stub) becomes(status int, body string) {
@@ -132,33 +131,42 @@ func TestClientSaysWhoItIs(t *testing.T) {
 }
 
 func TestClientFailsOver(t *testing.T) {
+	const nobody, hangs = 0, -1
 	for name, tc := range map[string]struct {
-		first     func(t *testing.T) string
+		status    int // of the first primary
+		body      string
 		elsewhere bool
 	}{
-		"nobody listens":       {closed, true},
-		"it hangs":             {hung, true},
-		"it is ill":            {func(t *testing.T) string { return newStub(t, 500, `{"error":"x"}`).URL }, true},
-		"it is overloaded":     {func(t *testing.T) string { return newStub(t, 503, `{"error":"x"}`).URL }, true},
-		"it has no such path":  {func(t *testing.T) string { return newStub(t, 404, `{"error":"x"}`).URL }, true},
-		"it wants a pause":     {func(t *testing.T) string { return newStub(t, 429, `{"error":"x"}`).URL }, true},
-		"it timed out":         {func(t *testing.T) string { return newStub(t, 408, `{"error":"x"}`).URL }, true},
-		"it is a login page":   {func(t *testing.T) string { return newStub(t, 200, `<html>`).URL }, true},
-		"its answer is cut":    {func(t *testing.T) string { return newStub(t, 200, pushedOK[:40]).URL }, true},
-		"its answer is huge":   {func(t *testing.T) string { return newStub(t, 200, strings.Repeat(" ", 2<<20)+pushedOK).URL }, true},
-		"it is not modified":   {func(t *testing.T) string { return newStub(t, 304, "").URL }, true},
-		"the report is bad":    {func(t *testing.T) string { return newStub(t, 400, `{"error":"x"}`).URL }, false},
-		"the token is unknown": {func(t *testing.T) string { return newStub(t, 401, `{"error":"x"}`).URL }, false},
-		"the id is not ours":   {func(t *testing.T) string { return newStub(t, 403, `{"error":"x"}`).URL }, false},
-		"it was forgotten":     {func(t *testing.T) string { return newStub(t, 410, `{"error":"x"}`).URL }, false},
-		"the body is too long": {func(t *testing.T) string { return newStub(t, 413, `{"error":"x"}`).URL }, false},
-		"the clock is wrong": {func(t *testing.T) string {
-			return newStub(t, 400, `{"error":"x","server_time":"2026-03-14T09:26:53Z"}`).URL
-		}, false},
+		"nobody listens":       {nobody, "", true},
+		"it hangs":             {hangs, "", true},
+		"it is ill":            {500, `{"error":"x"}`, true},
+		"it is overloaded":     {503, `{"error":"x"}`, true},
+		"it has no such path":  {404, `{"error":"x"}`, true},
+		"it wants a pause":     {429, `{"error":"x"}`, true},
+		"it timed out":         {408, `{"error":"x"}`, true},
+		"it is a login page":   {200, `<html>`, true},
+		"its answer is cut":    {200, pushedOK[:40], true},
+		"its answer is huge":   {200, strings.Repeat(" ", 2<<20) + pushedOK, true},
+		"it is not modified":   {304, "", true},
+		"the report is bad":    {400, `{"error":"x"}`, false},
+		"the token is unknown": {401, `{"error":"x"}`, false},
+		"the id is not ours":   {403, `{"error":"x"}`, false},
+		"it was forgotten":     {410, `{"error":"x"}`, false},
+		"the body is too long": {413, `{"error":"x"}`, false},
+		"the clock is wrong":   {400, `{"error":"x","server_time":"2026-03-14T09:26:53Z"}`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
+			var first string
+			switch tc.status {
+			case nobody:
+				first = closed(t)
+			case hangs:
+				first = hung(t)
+			default:
+				first = newStub(t, tc.status, tc.body).URL
+			}
 			second := newStub(t, 200, pushedOK)
-			c := newClient(t, []string{tc.first(t), second.URL}, func(o *replica.ClientOptions) { o.Timeout = 500 * time.Millisecond * slack })
+			c := newClient(t, []string{first, second.URL}, func(o *replica.ClientOptions) { o.Timeout = 500 * time.Millisecond * slack })
 			reply, err := c.Push(t.Context(), fleet.Report{})
 			if tc.elsewhere && (err != nil || !reply.OK || c.Primary() != second.URL) {
 				t.Errorf("got %+v, %v from %s, want the second's answer", reply, err, c.Primary())
@@ -275,7 +283,7 @@ func TestAHungPrimaryFreezesNothing(t *testing.T) {
 			defer tick.Stop()
 			for r.Context().Err() == nil {
 				<-tick.C
-				io.WriteString(w, " ")                //nolint:errcheck // until the client is gone
+				io.WriteString(w, " ")
 				http.NewResponseController(w).Flush() //nolint:errcheck // until the client is gone
 			}
 		}))
@@ -300,7 +308,7 @@ func TestAHungPrimaryFreezesNothing(t *testing.T) {
 			case <-time.After(300 * time.Millisecond):
 			case <-r.Context().Done():
 			}
-			io.WriteString(w, `{"policy_hash":"h"}`) //nolint:errcheck // the client may be gone
+			io.WriteString(w, `{"policy_hash":"h"}`)
 		}))
 		defer p.Close()
 		c := newClient(t, []string{p.URL}, func(o *replica.ClientOptions) { o.Timeout = 100 * time.Millisecond })

@@ -182,8 +182,9 @@ func paths(v reflect.Value, path string) []string {
 			out = append(out, fmt.Sprintf("%s[%d]", path, i))
 		}
 		return append(out, path)
+	default:
+		return []string{path}
 	}
-	return []string{path}
 }
 
 // take removes what is at the path: an element of a list, or the value of a field.
@@ -239,8 +240,9 @@ func clone(t *testing.T, p fleet.Policy) fleet.Policy {
 				out.Field(i).Set(copyOf(v.Field(i)))
 			}
 			return out
+		default:
+			return v
 		}
-		return v
 	}
 	return copyOf(reflect.ValueOf(p)).Interface().(fleet.Policy)
 }

@@ -45,12 +45,6 @@ func (s *policySource) put(hash string, doc []byte) {
 	s.changed = make(chan struct{})
 }
 
-func (s *policySource) set(change func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	change()
-}
-
 func (s *policySource) Config(_ context.Context, hash string) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -153,83 +147,91 @@ func follow(t *testing.T, change ...func(*following, *replica.FollowerOptions)) 
 }
 
 func TestFollowerFollows(t *testing.T) {
-	bubble(t, "the policy there is, then each change within a moment", func(t *testing.T) {
-		first, body := docOf(1)
-		f := follow(t, func(f *following, _ *replica.FollowerOptions) { f.source.put(first, body) })
-		rest(time.Millisecond)
-		if s := f.follower.Stats(); s.Hash != first || s.Revision != 1 || s.Applied != 1 || s.Unapplied == nil || len(s.Unapplied) != 0 || s.LastSuccess.IsZero() {
-			t.Errorf("stats at the start are %+v", s)
-		}
-		rest(5 * time.Minute)
-		second, body := docOf(2, "ads.example")
-		f.source.put(second, body)
-		rest(250 * time.Millisecond)
-		if s := f.follower.Stats(); s.Hash != second || s.Revision != 2 {
-			t.Errorf("stats 250 ms after a change are %+v", s)
-		}
-		f.stop()
-		if n := len(f.applier.docs); n != 2 {
-			t.Errorf("applied %d policies, want each once", n)
-		}
-		if n := len(f.source.pulls); n > 8 {
-			t.Errorf("%d pulls in five minutes, want about one a minute", n)
-		}
-		if got := f.source.waits; slices.Min(got) < time.Second || slices.Max(got) > 33*time.Second || slices.Min(got) == slices.Max(got) {
-			t.Errorf("waits are %v, want about 30 s with jitter", got)
-		}
+	t.Run("the policy there is, then each change within a moment", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			first, body := docOf(1)
+			f := follow(t, func(f *following, _ *replica.FollowerOptions) { f.source.put(first, body) })
+			rest(time.Millisecond)
+			if s := f.follower.Stats(); s.Hash != first || s.Revision != 1 || s.Applied != 1 || s.Unapplied == nil || len(s.Unapplied) != 0 || s.LastSuccess.IsZero() {
+				t.Errorf("stats at the start are %+v", s)
+			}
+			rest(5 * time.Minute)
+			second, body := docOf(2, "ads.example")
+			f.source.put(second, body)
+			rest(250 * time.Millisecond)
+			if s := f.follower.Stats(); s.Hash != second || s.Revision != 2 {
+				t.Errorf("stats 250 ms after a change are %+v", s)
+			}
+			f.stop()
+			if n := len(f.applier.docs); n != 2 {
+				t.Errorf("applied %d policies, want each once", n)
+			}
+			if n := len(f.source.pulls); n > 8 {
+				t.Errorf("%d pulls in five minutes, want about one a minute", n)
+			}
+			if got := f.source.waits; slices.Min(got) < time.Second || slices.Max(got) > 33*time.Second || slices.Min(got) == slices.Max(got) {
+				t.Errorf("waits are %v, want about 30 s with jitter", got)
+			}
+		})
 	})
-	bubble(t, "a new fleet's first policy", func(t *testing.T) {
-		f := follow(t)
-		rest(10 * time.Minute)
-		if s := f.follower.Stats(); s.Failures != 0 || s.Hash != "" {
-			t.Errorf("stats without a policy are %+v", s)
-		}
-		hash, body := docOf(1)
-		f.source.put(hash, body)
-		rest(250 * time.Millisecond)
-		if s := f.follower.Stats(); s.Hash != hash {
-			t.Errorf("stats are %+v, want the first policy", s)
-		}
-	})
-	bubble(t, "a primary without long poll, at its interval", func(t *testing.T) {
-		hash, body := docOf(1)
-		f := follow(t, func(f *following, o *replica.FollowerOptions) {
+	t.Run("a new fleet's first policy", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := follow(t)
+			rest(10 * time.Minute)
+			if s := f.follower.Stats(); s.Failures != 0 || s.Hash != "" {
+				t.Errorf("stats without a policy are %+v", s)
+			}
+			hash, body := docOf(1)
 			f.source.put(hash, body)
-			f.source.noWait = &syncapi.StatusError{Status: 404, Message: "no such path"}
-			o.Interval = 20 * time.Second
+			rest(250 * time.Millisecond)
+			if s := f.follower.Stats(); s.Hash != hash {
+				t.Errorf("stats are %+v, want the first policy", s)
+			}
 		})
-		rest(10 * time.Minute)
-		second, body := docOf(2, "ads.example")
-		f.source.put(second, body)
-		rest(22 * time.Second)
-		if s := f.follower.Stats(); s.Hash != second || s.Failures != 0 {
-			t.Errorf("stats one interval after a change are %+v", s)
-		}
-		f.stop()
-		for i, at := range f.source.pulls[1:] {
-			within(t, "a gap between pulls", at.Sub(f.source.pulls[i]), 18*time.Second, 22*time.Second)
-		}
 	})
-	bubble(t, "and tells what this release cannot do", func(t *testing.T) {
-		body := []byte(`{"revision":9,"hash":"newer","updated_at":"2026-03-14T09:00:00Z","policy":{"deny":["ads.example"],"groups":[{}],
-			"upstreams":[{"address":"9.9.9.9","pin":"x"}],"block_mode":"sinkhole"}}`)
-		f := follow(t, func(f *following, _ *replica.FollowerOptions) {
-			f.source.put("newer", body)
-			f.applier.unapplied = []string{"deny[0]"}
+	t.Run("a primary without long poll, at its interval", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			hash, body := docOf(1)
+			f := follow(t, func(f *following, o *replica.FollowerOptions) {
+				f.source.put(hash, body)
+				f.source.noWait = &syncapi.StatusError{Status: 404, Message: "no such path"}
+				o.Interval = 20 * time.Second
+			})
+			rest(10 * time.Minute)
+			second, body := docOf(2, "ads.example")
+			f.source.put(second, body)
+			rest(22 * time.Second)
+			if s := f.follower.Stats(); s.Hash != second || s.Failures != 0 {
+				t.Errorf("stats one interval after a change are %+v", s)
+			}
+			f.stop()
+			for i, at := range f.source.pulls[1:] {
+				within(t, "a gap between pulls", at.Sub(f.source.pulls[i]), 18*time.Second, 22*time.Second)
+			}
 		})
-		rest(time.Second)
-		f.stop()
-		s := f.follower.Stats()
-		if want := []string{"block_mode", "deny[0]", "groups", "upstreams[0].pin"}; !slices.Equal(s.Unapplied, want) || s.Hash != "newer" {
-			t.Errorf("unapplied of %s is %q, want %q", s.Hash, s.Unapplied, want)
-		}
-		if got := f.applier.docs[0].Policy.Deny; !slices.Equal(got, []string{"ads.example"}) {
-			t.Errorf("applied deny %q", got)
-		}
-		// What this release cannot read waits on disk for one that can.
-		if saved, err := os.ReadFile(f.file); err != nil || !bytes.Equal(saved, body) {
-			t.Errorf("saved %s, %v", saved, err)
-		}
+	})
+	t.Run("and tells what this release cannot do", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			body := []byte(`{"revision":9,"hash":"newer","updated_at":"2026-03-14T09:00:00Z","policy":{"deny":["ads.example"],"groups":[{}],
+			"upstreams":[{"address":"9.9.9.9","pin":"x"}],"block_mode":"sinkhole"}}`)
+			f := follow(t, func(f *following, _ *replica.FollowerOptions) {
+				f.source.put("newer", body)
+				f.applier.unapplied = []string{"deny[0]"}
+			})
+			rest(time.Second)
+			f.stop()
+			s := f.follower.Stats()
+			if want := []string{"block_mode", "deny[0]", "groups", "upstreams[0].pin"}; !slices.Equal(s.Unapplied, want) || s.Hash != "newer" {
+				t.Errorf("unapplied of %s is %q, want %q", s.Hash, s.Unapplied, want)
+			}
+			if got := f.applier.docs[0].Policy.Deny; !slices.Equal(got, []string{"ads.example"}) {
+				t.Errorf("applied deny %q", got)
+			}
+			// What this release cannot read waits on disk for one that can.
+			if saved, err := os.ReadFile(f.file); err != nil || !bytes.Equal(saved, body) {
+				t.Errorf("saved %s, %v", saved, err)
+			}
+		})
 	})
 }
 
@@ -250,118 +252,132 @@ func TestFollowerKeepsTheLastGoodPolicy(t *testing.T) {
 			}
 		}
 	}
-	bubble(t, "on disk, for the owner's eyes", func(t *testing.T) {
-		f := follow(t, func(f *following, _ *replica.FollowerOptions) { f.source.put(good, goodBody) })
-		rest(time.Second)
-		f.stop()
-		info, err := os.Stat(f.file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := info.Mode().Perm(); got != 0o600 {
-			t.Errorf("mode is %o, want 600", got)
-		}
-		if left, err := os.ReadDir(filepath.Dir(f.file)); err != nil || len(left) != 1 {
-			t.Errorf("the folder holds %v, %v, want the policy alone", left, err)
-		}
-	})
-	bubble(t, "and applies it at the start, before a primary answers", func(t *testing.T) {
-		f := follow(t, away, saved(goodBody))
-		rest(time.Millisecond)
-		if s := f.follower.Stats(); s.Hash != good || s.Revision != 1 {
-			t.Errorf("stats are %+v, want the saved policy", s)
-		}
-		rest(time.Hour)
-		f.stop()
-		if n := len(f.applier.docs); n != 1 {
-			t.Errorf("applied %d times, want once", n)
-		}
-		if n := len(f.source.pulls); n < 100 || n > 300 {
-			t.Errorf("%d pulls in an hour of outage, want one each 15 to 30 s", n)
-		}
-		for i, most := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second} {
-			within(t, "a gap between retries", f.source.pulls[i+1].Sub(f.source.pulls[i]), most/2, most)
-		}
-		if got := strings.Count(f.log.String(), "policy sync failed"); got != 1 {
-			t.Errorf("logged the outage %d times, want once", got)
-		}
-	})
-	bubble(t, "and asks for it by its hash", func(t *testing.T) {
-		f := follow(t, saved(goodBody), func(f *following, _ *replica.FollowerOptions) { f.source.put(good, goodBody) })
-		rest(time.Minute)
-		f.stop()
-		if n := len(f.applier.docs); n != 1 {
-			t.Errorf("applied %d times, want once: the primary's is the same", n)
-		}
-	})
-	for name, body := range map[string][]byte{"cut short": goodBody[:100], "empty": {}, "of zeros": make([]byte, 4096), "without a policy": []byte(`{"hash":"x"}`)} {
-		bubble(t, "a file that is "+name+" is passed over", func(t *testing.T) {
-			f := follow(t, saved(body), func(f *following, _ *replica.FollowerOptions) { f.source.put(good, goodBody) })
+	t.Run("on disk, for the owner's eyes", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := follow(t, func(f *following, _ *replica.FollowerOptions) { f.source.put(good, goodBody) })
 			rest(time.Second)
 			f.stop()
-			if s := f.follower.Stats(); s.Hash != good || !strings.Contains(f.log.String(), "saved policy not applied") {
-				t.Errorf("stats are %+v and the log is %s", s, f.log)
+			info, err := os.Stat(f.file)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if got, err := os.ReadFile(f.file); err != nil || !bytes.Equal(got, goodBody) {
-				t.Errorf("the file was not replaced: %v", err)
+			if got := info.Mode().Perm(); got != 0o600 {
+				t.Errorf("mode is %o, want 600", got)
+			}
+			if left, err := os.ReadDir(filepath.Dir(f.file)); err != nil || len(left) != 1 {
+				t.Errorf("the folder holds %v, %v, want the policy alone", left, err)
 			}
 		})
+	})
+	t.Run("and applies it at the start, before a primary answers", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := follow(t, away, saved(goodBody))
+			rest(time.Millisecond)
+			if s := f.follower.Stats(); s.Hash != good || s.Revision != 1 {
+				t.Errorf("stats are %+v, want the saved policy", s)
+			}
+			rest(time.Hour)
+			f.stop()
+			if n := len(f.applier.docs); n != 1 {
+				t.Errorf("applied %d times, want once", n)
+			}
+			if n := len(f.source.pulls); n < 100 || n > 300 {
+				t.Errorf("%d pulls in an hour of outage, want one each 15 to 30 s", n)
+			}
+			for i, most := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second} {
+				within(t, "a gap between retries", f.source.pulls[i+1].Sub(f.source.pulls[i]), most/2, most)
+			}
+			if got := strings.Count(f.log.String(), "policy sync failed"); got != 1 {
+				t.Errorf("logged the outage %d times, want once", got)
+			}
+		})
+	})
+	t.Run("and asks for it by its hash", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := follow(t, saved(goodBody), func(f *following, _ *replica.FollowerOptions) { f.source.put(good, goodBody) })
+			rest(time.Minute)
+			f.stop()
+			if n := len(f.applier.docs); n != 1 {
+				t.Errorf("applied %d times, want once: the primary's is the same", n)
+			}
+		})
+	})
+	for name, body := range map[string][]byte{"cut short": goodBody[:100], "empty": {}, "of zeros": make([]byte, 4096), "without a policy": []byte(`{"hash":"x"}`)} {
+		t.Run("a file that is "+name+" is passed over", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := follow(t, saved(body), func(f *following, _ *replica.FollowerOptions) { f.source.put(good, goodBody) })
+				rest(time.Second)
+				f.stop()
+				if s := f.follower.Stats(); s.Hash != good || !strings.Contains(f.log.String(), "saved policy not applied") {
+					t.Errorf("stats are %+v and the log is %s", s, f.log)
+				}
+				if got, err := os.ReadFile(f.file); err != nil || !bytes.Equal(got, goodBody) {
+					t.Errorf("the file was not replaced: %v", err)
+				}
+			})
+		})
 	}
-	bubble(t, "while a newer one cannot be read", func(t *testing.T) {
-		f := follow(t, func(f *following, _ *replica.FollowerOptions) { f.source.put(good, goodBody) })
-		rest(time.Second)
-		f.source.put("bad", []byte(`{"revision":2,"hash":"bad","policy":[`))
-		rest(10 * time.Minute)
-		if s := f.follower.Stats(); s.Hash != good || s.InARow == 0 || !strings.Contains(s.LastError, "read policy") {
-			t.Errorf("stats are %+v, want the old policy and the reason", s)
-		}
-		next, body := docOf(3, "ads.example")
-		f.source.put(next, body)
-		rest(31 * time.Second)
-		f.stop()
-		if s := f.follower.Stats(); s.Hash != next || s.InARow != 0 || s.LastError != "" {
-			t.Errorf("stats are %+v, want the next policy and no error", s)
-		}
-		if n := len(f.source.pulls); n > 60 {
-			t.Errorf("%d pulls in ten minutes", n)
-		}
+	t.Run("while a newer one cannot be read", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := follow(t, func(f *following, _ *replica.FollowerOptions) { f.source.put(good, goodBody) })
+			rest(time.Second)
+			f.source.put("bad", []byte(`{"revision":2,"hash":"bad","policy":[`))
+			rest(10 * time.Minute)
+			if s := f.follower.Stats(); s.Hash != good || s.InARow == 0 || !strings.Contains(s.LastError, "read policy") {
+				t.Errorf("stats are %+v, want the old policy and the reason", s)
+			}
+			next, body := docOf(3, "ads.example")
+			f.source.put(next, body)
+			rest(31 * time.Second)
+			f.stop()
+			if s := f.follower.Stats(); s.Hash != next || s.InARow != 0 || s.LastError != "" {
+				t.Errorf("stats are %+v, want the next policy and no error", s)
+			}
+			if n := len(f.source.pulls); n > 60 {
+				t.Errorf("%d pulls in ten minutes", n)
+			}
+		})
 	})
-	bubble(t, "while a newer one cannot be applied, which is tried again", func(t *testing.T) {
-		f := follow(t, func(f *following, _ *replica.FollowerOptions) { f.source.put(good, goodBody) })
-		rest(time.Second)
-		f.applier.mu.Lock()
-		f.applier.fault = errors.New("no such list")
-		f.applier.mu.Unlock()
-		next, body := docOf(2, "ads.example")
-		f.source.put(next, body)
-		rest(5 * time.Minute)
-		if s := f.follower.Stats(); s.Hash != good || !strings.Contains(s.LastError, "apply policy revision 2: no such list") {
-			t.Errorf("stats are %+v, want the old policy and the reason", s)
-		}
-		if saved, err := os.ReadFile(f.file); err != nil || !bytes.Equal(saved, goodBody) {
-			t.Errorf("the file holds another policy than the one in force: %v", err)
-		}
-		f.applier.mu.Lock()
-		f.applier.fault = nil
-		f.applier.mu.Unlock()
-		rest(31 * time.Second)
-		f.stop()
-		if s := f.follower.Stats(); s.Hash != next {
-			t.Errorf("stats are %+v, want the next policy", s)
-		}
+	t.Run("while a newer one cannot be applied, which is tried again", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := follow(t, func(f *following, _ *replica.FollowerOptions) { f.source.put(good, goodBody) })
+			rest(time.Second)
+			f.applier.mu.Lock()
+			f.applier.fault = errors.New("no such list")
+			f.applier.mu.Unlock()
+			next, body := docOf(2, "ads.example")
+			f.source.put(next, body)
+			rest(5 * time.Minute)
+			if s := f.follower.Stats(); s.Hash != good || !strings.Contains(s.LastError, "apply policy revision 2: no such list") {
+				t.Errorf("stats are %+v, want the old policy and the reason", s)
+			}
+			if saved, err := os.ReadFile(f.file); err != nil || !bytes.Equal(saved, goodBody) {
+				t.Errorf("the file holds another policy than the one in force: %v", err)
+			}
+			f.applier.mu.Lock()
+			f.applier.fault = nil
+			f.applier.mu.Unlock()
+			rest(31 * time.Second)
+			f.stop()
+			if s := f.follower.Stats(); s.Hash != next {
+				t.Errorf("stats are %+v, want the next policy", s)
+			}
+		})
 	})
-	bubble(t, "where the primary has lost its own", func(t *testing.T) {
-		f := follow(t, func(f *following, _ *replica.FollowerOptions) { f.source.put(good, goodBody) })
-		rest(time.Second)
-		f.source.put("", nil)
-		rest(10 * time.Minute)
-		f.stop()
-		if s := f.follower.Stats(); s.Hash != good || s.InARow == 0 {
-			t.Errorf("stats are %+v, want the old policy and failures", s)
-		}
-		if n := len(f.source.pulls); n > 60 {
-			t.Errorf("%d pulls in ten minutes", n)
-		}
+	t.Run("where the primary has lost its own", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := follow(t, func(f *following, _ *replica.FollowerOptions) { f.source.put(good, goodBody) })
+			rest(time.Second)
+			f.source.put("", nil)
+			rest(10 * time.Minute)
+			f.stop()
+			if s := f.follower.Stats(); s.Hash != good || s.InARow == 0 {
+				t.Errorf("stats are %+v, want the old policy and failures", s)
+			}
+			if n := len(f.source.pulls); n > 60 {
+				t.Errorf("%d pulls in ten minutes", n)
+			}
+		})
 	})
 }
 
@@ -374,24 +390,28 @@ func TestFollowerIsNoBurden(t *testing.T) {
 		"knows no wait":                           func(s *policySource) { s.noWait = &syncapi.StatusError{Status: 405, Message: "no"} },
 		"knows no wait and has no policy":         func(s *policySource) { s.noWait, s.doc, s.hash = &syncapi.StatusError{Status: 404}, nil, "" },
 	} {
-		bubble(t, "to a primary that "+name, func(t *testing.T) {
-			f := follow(t, func(f *following, _ *replica.FollowerOptions) {
-				f.source.put(hash, body)
-				change(f.source)
+		t.Run("to a primary that "+name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := follow(t, func(f *following, _ *replica.FollowerOptions) {
+					f.source.put(hash, body)
+					change(f.source)
+				})
+				rest(10 * time.Minute)
+				f.stop()
+				if p, w := len(f.source.pulls), len(f.source.waits); p > 60 || w > 650 {
+					t.Errorf("%d pulls and %d waits in ten minutes", p, w)
+				}
 			})
-			rest(10 * time.Minute)
-			f.stop()
-			if p, w := len(f.source.pulls), len(f.source.waits); p > 60 || w > 650 {
-				t.Errorf("%d pulls and %d waits in ten minutes", p, w)
-			}
 		})
 	}
-	bubble(t, "at a stop that finds it waiting", func(t *testing.T) {
-		f := follow(t, func(f *following, _ *replica.FollowerOptions) { f.source.put(hash, body) })
-		rest(time.Minute)
-		stopped := time.Now()
-		f.stop()
-		within(t, "the stop", time.Since(stopped), 0, 0)
+	t.Run("at a stop that finds it waiting", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := follow(t, func(f *following, _ *replica.FollowerOptions) { f.source.put(hash, body) })
+			rest(time.Minute)
+			stopped := time.Now()
+			f.stop()
+			within(t, "the stop", time.Since(stopped), 0, 0)
+		})
 	})
 	synctest.Test(t, func(t *testing.T) {
 		// A folder that cannot be written costs the saved copy, not the policy.

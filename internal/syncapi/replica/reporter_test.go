@@ -147,11 +147,6 @@ func start(t *testing.T, change ...func(*bench, *replica.ReporterOptions)) *benc
 	return b
 }
 
-func bubble(t *testing.T, name string, f func(t *testing.T)) {
-	t.Helper()
-	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
-}
-
 // rest lets d pass, and then everything settle.
 func rest(d time.Duration) {
 	time.Sleep(d)
@@ -166,170 +161,190 @@ func within(t *testing.T, what string, got, least, most time.Duration) {
 }
 
 func TestReporterRhythm(t *testing.T) {
-	bubble(t, "it pushes at once, then in a phase of its own, then at every interval", func(t *testing.T) {
-		b := start(t)
-		rest(10 * time.Minute)
-		b.stop()
-		gaps := b.sender.gaps()
-		if n := len(gaps); n < 55 || n > 70 {
-			t.Fatalf("%d pushes in ten minutes", n)
-		}
-		within(t, "the first gap", gaps[0], 0, 10*time.Second)
-		seen := map[time.Duration]bool{}
-		for _, g := range gaps[1 : len(gaps)-1] { // the last is the stop
-			within(t, "a gap", g, 9*time.Second, 11*time.Second)
-			seen[g] = true
-		}
-		if len(seen) < 10 {
-			t.Errorf("the gaps have %d values, want jitter", len(seen))
-		}
-		for i, r := range b.sender.pushes {
-			if r.Seq != uint64(i+1) || r.Protocol != fleet.Protocol || r.IntervalSeconds != 10 || !r.SentAt.Equal(b.sender.at[i]) || r.SentAt.Location() != time.UTC {
-				t.Fatalf("push %d has seq %d, protocol %d, interval %v and was sent at %s", i+1, r.Seq, r.Protocol, r.IntervalSeconds, r.SentAt)
-			}
-			if r.Slices == nil || r.Upstreams == nil || r.Acks == nil || r.PolicyUnapplied == nil || r.Blocklist.Lists == nil {
-				t.Fatalf("push %d has a nil list: %+v", i+1, r)
-			}
-		}
-		if s := b.reporter.Stats(); s.Pushes != uint64(len(b.sender.pushes)) || s.Failures != 0 || s.LastError != "" || s.LastSuccess.IsZero() {
-			t.Errorf("stats are %+v after %d pushes", s, len(b.sender.pushes))
-		}
-	})
-	bubble(t, "reporters that start together part", func(t *testing.T) {
-		seconds := map[int64]bool{}
-		for range 20 {
+	t.Run("it pushes at once, then in a phase of its own, then at every interval", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			b := start(t)
-			rest(11 * time.Second)
+			rest(10 * time.Minute)
 			b.stop()
-			seconds[int64(b.sender.gaps()[0]/time.Second)] = true
-		}
-		if len(seconds) < 4 {
-			t.Errorf("20 reporters made their second push in %d different seconds", len(seconds))
-		}
-	})
-	bubble(t, "a primary under load slows it down, but not without end", func(t *testing.T) {
-		b := start(t, func(b *bench, _ *replica.ReporterOptions) {
-			b.sender.answer = func(n int, r fleet.Report) (syncapi.PushReply, error) {
-				reply := stored(r)
-				reply.NextPushSeconds = map[int]float64{3: 15, 4: 1e300, 5: -1, 6: 0}[n]
-				return reply, nil
+			gaps := b.sender.gaps()
+			if n := len(gaps); n < 55 || n > 70 {
+				t.Fatalf("%d pushes in ten minutes", n)
+			}
+			within(t, "the first gap", gaps[0], 0, 10*time.Second)
+			seen := map[time.Duration]bool{}
+			for _, g := range gaps[1 : len(gaps)-1] { // the last is the stop
+				within(t, "a gap", g, 9*time.Second, 11*time.Second)
+				seen[g] = true
+			}
+			if len(seen) < 10 {
+				t.Errorf("the gaps have %d values, want jitter", len(seen))
+			}
+			for i, r := range b.sender.pushes {
+				if r.Seq != uint64(i+1) || r.Protocol != fleet.Protocol || r.IntervalSeconds != 10 || !r.SentAt.Equal(b.sender.at[i]) || r.SentAt.Location() != time.UTC {
+					t.Fatalf("push %d has seq %d, protocol %d, interval %v and was sent at %s", i+1, r.Seq, r.Protocol, r.IntervalSeconds, r.SentAt)
+				}
+				if r.Slices == nil || r.Upstreams == nil || r.Acks == nil || r.PolicyUnapplied == nil || r.Blocklist.Lists == nil {
+					t.Fatalf("push %d has a nil list: %+v", i+1, r)
+				}
+			}
+			if s := b.reporter.Stats(); s.Pushes != uint64(len(b.sender.pushes)) || s.Failures != 0 || s.LastError != "" || s.LastSuccess.IsZero() {
+				t.Errorf("stats are %+v after %d pushes", s, len(b.sender.pushes))
 			}
 		})
-		rest(2 * time.Minute)
-		b.stop()
-		gaps := b.sender.gaps()
-		within(t, "the gap after 15", gaps[2], 13*time.Second, 17*time.Second)
-		within(t, "the gap after 1e300", gaps[3], 36*time.Second, 44*time.Second)
-		within(t, "the gap after -1", gaps[4], 9*time.Second, 11*time.Second)
-		within(t, "the gap after 0", gaps[5], 9*time.Second, 11*time.Second)
-		if r := b.sender.pushes[4]; r.IntervalSeconds != 10 {
-			t.Errorf("it then says interval %v, want its own 10", r.IntervalSeconds)
-		}
+	})
+	t.Run("reporters that start together part", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			seconds := map[int64]bool{}
+			for range 20 {
+				b := start(t)
+				rest(11 * time.Second)
+				b.stop()
+				seconds[int64(b.sender.gaps()[0]/time.Second)] = true
+			}
+			if len(seconds) < 4 {
+				t.Errorf("20 reporters made their second push in %d different seconds", len(seconds))
+			}
+		})
+	})
+	t.Run("a primary under load slows it down, but not without end", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := start(t, func(b *bench, _ *replica.ReporterOptions) {
+				b.sender.answer = func(n int, r fleet.Report) (syncapi.PushReply, error) {
+					reply := stored(r)
+					reply.NextPushSeconds = map[int]float64{3: 15, 4: 1e300, 5: -1, 6: 0}[n]
+					return reply, nil
+				}
+			})
+			rest(2 * time.Minute)
+			b.stop()
+			gaps := b.sender.gaps()
+			within(t, "the gap after 15", gaps[2], 13*time.Second, 17*time.Second)
+			within(t, "the gap after 1e300", gaps[3], 36*time.Second, 44*time.Second)
+			within(t, "the gap after -1", gaps[4], 9*time.Second, 11*time.Second)
+			within(t, "the gap after 0", gaps[5], 9*time.Second, 11*time.Second)
+			if r := b.sender.pushes[4]; r.IntervalSeconds != 10 {
+				t.Errorf("it then says interval %v, want its own 10", r.IntervalSeconds)
+			}
+		})
 	})
 }
 
 func TestReporterRetries(t *testing.T) {
 	refused := errors.New("connection refused")
-	bubble(t, "the first within a second, later ones ever slower up to half a minute", func(t *testing.T) {
-		b := start(t, func(b *bench, _ *replica.ReporterOptions) {
-			b.sender.answer = func(n int, r fleet.Report) (syncapi.PushReply, error) {
-				if n <= 12 {
-					return syncapi.PushReply{}, refused
+	t.Run("the first within a second, later ones ever slower up to half a minute", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := start(t, func(b *bench, _ *replica.ReporterOptions) {
+				b.sender.answer = func(n int, r fleet.Report) (syncapi.PushReply, error) {
+					if n <= 12 {
+						return syncapi.PushReply{}, refused
+					}
+					return stored(r), nil
 				}
-				return stored(r), nil
+			})
+			rest(10 * time.Minute)
+			b.stop()
+			gaps := b.sender.gaps()
+			full := time.Second
+			for i, g := range gaps[:12] {
+				within(t, fmt.Sprintf("gap %d", i+1), g, full/2, full)
+				full = min(2*full, 30*time.Second)
 			}
-		})
-		rest(10 * time.Minute)
-		b.stop()
-		gaps := b.sender.gaps()
-		full := time.Second
-		for i, g := range gaps[:12] {
-			within(t, fmt.Sprintf("gap %d", i+1), g, full/2, full)
-			full = min(2*full, 30*time.Second)
-		}
-		s := b.reporter.Stats()
-		if s.Failures != 12 || s.InARow != 0 || s.LastError != "" {
-			t.Errorf("stats are %+v, want 12 failures and none in a row", s)
-		}
-		for line, want := range map[string]int{"push failed": 1, "push works again": 1} {
-			if got := strings.Count(b.log.String(), line); got != want {
-				t.Errorf("logged %q %d times, want %d:\n%s", line, got, want, b.log)
+			s := b.reporter.Stats()
+			if s.Failures != 12 || s.InARow != 0 || s.LastError != "" {
+				t.Errorf("stats are %+v, want 12 failures and none in a row", s)
 			}
-		}
-	})
-	bubble(t, "another kind of failure is logged too", func(t *testing.T) {
-		b := start(t, func(b *bench, _ *replica.ReporterOptions) {
-			b.sender.answer = func(n int, _ fleet.Report) (syncapi.PushReply, error) {
-				if n <= 3 {
-					return syncapi.PushReply{}, refused
+			for line, want := range map[string]int{"push failed": 1, "push works again": 1} {
+				if got := strings.Count(b.log.String(), line); got != want {
+					t.Errorf("logged %q %d times, want %d:\n%s", line, got, want, b.log)
 				}
-				return syncapi.PushReply{}, &syncapi.StatusError{Status: http.StatusUnauthorized, Message: "unknown token"}
 			}
 		})
-		rest(5 * time.Minute)
-		if got := strings.Count(b.log.String(), "push failed, will be tried again"); got != 2 {
-			t.Errorf("logged %d failures, want one of each kind:\n%s", got, b.log)
-		}
-		if s := b.reporter.Stats(); s.InARow < 10 || !strings.Contains(s.LastError, "unknown token") {
-			t.Errorf("stats are %+v", s)
-		}
-		b.stop()
 	})
-	bubble(t, "a primary that names a time is obeyed from the second failure on", func(t *testing.T) {
-		b := start(t, func(b *bench, _ *replica.ReporterOptions) {
-			b.sender.answer = func(int, fleet.Report) (syncapi.PushReply, error) {
-				return syncapi.PushReply{}, &syncapi.StatusError{Status: 503, Message: "busy", RetryAfter: 20 * time.Second}
+	t.Run("another kind of failure is logged too", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := start(t, func(b *bench, _ *replica.ReporterOptions) {
+				b.sender.answer = func(n int, _ fleet.Report) (syncapi.PushReply, error) {
+					if n <= 3 {
+						return syncapi.PushReply{}, refused
+					}
+					return syncapi.PushReply{}, &syncapi.StatusError{Status: http.StatusUnauthorized, Message: "unknown token"}
+				}
+			})
+			rest(5 * time.Minute)
+			if got := strings.Count(b.log.String(), "push failed, will be tried again"); got != 2 {
+				t.Errorf("logged %d failures, want one of each kind:\n%s", got, b.log)
 			}
+			if s := b.reporter.Stats(); s.InARow < 10 || !strings.Contains(s.LastError, "unknown token") {
+				t.Errorf("stats are %+v", s)
+			}
+			b.stop()
 		})
-		rest(90 * time.Second)
-		b.stop()
-		gaps := b.sender.gaps()
-		within(t, "the first gap", gaps[0], 500*time.Millisecond, time.Second)
-		within(t, "the second gap", gaps[1], 20*time.Second, 20*time.Second)
-		within(t, "the third gap", gaps[2], 20*time.Second, 20*time.Second)
+	})
+	t.Run("a primary that names a time is obeyed from the second failure on", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := start(t, func(b *bench, _ *replica.ReporterOptions) {
+				b.sender.answer = func(int, fleet.Report) (syncapi.PushReply, error) {
+					return syncapi.PushReply{}, &syncapi.StatusError{Status: 503, Message: "busy", RetryAfter: 20 * time.Second}
+				}
+			})
+			rest(90 * time.Second)
+			b.stop()
+			gaps := b.sender.gaps()
+			within(t, "the first gap", gaps[0], 500*time.Millisecond, time.Second)
+			within(t, "the second gap", gaps[1], 20*time.Second, 20*time.Second)
+			within(t, "the third gap", gaps[2], 20*time.Second, 20*time.Second)
+		})
 	})
 }
 
 func TestReporterStops(t *testing.T) {
-	bubble(t, "with one more push, under a context of its own", func(t *testing.T) {
-		b := start(t)
-		rest(time.Minute)
-		before := len(b.sender.pushes)
-		b.source.pending = slicesOf(2)
-		b.stop()
-		if got := len(b.sender.pushes); got != before+1 || len(b.sender.pushes[before].Slices) != 2 {
-			t.Errorf("%d pushes at the stop, the last with %d slices, want one with 2", got-before, len(b.sender.pushes[before].Slices))
-		}
+	t.Run("with one more push, under a context of its own", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := start(t)
+			rest(time.Minute)
+			before := len(b.sender.pushes)
+			b.source.pending = slicesOf(2)
+			b.stop()
+			if got := len(b.sender.pushes); got != before+1 || len(b.sender.pushes[before].Slices) != 2 {
+				t.Errorf("%d pushes at the stop, the last with %d slices, want one with 2", got-before, len(b.sender.pushes[before].Slices))
+			}
+		})
 	})
-	bubble(t, "and brings all slices that wait", func(t *testing.T) {
-		b := start(t)
-		rest(time.Minute)
-		b.source.pending, b.source.perPush = slicesOf(10), 3
-		b.stop()
-		if left := len(b.source.pending); left != 0 {
-			t.Errorf("%d slices were left behind", left)
-		}
+	t.Run("and brings all slices that wait", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := start(t)
+			rest(time.Minute)
+			b.source.pending, b.source.perPush = slicesOf(10), 3
+			b.stop()
+			if left := len(b.source.pending); left != 0 {
+				t.Errorf("%d slices were left behind", left)
+			}
+		})
 	})
-	bubble(t, "within three seconds where the primary hangs", func(t *testing.T) {
-		b := start(t, func(b *bench, _ *replica.ReporterOptions) { b.sender.hang = true })
-		rest(time.Minute)
-		stopped := time.Now()
-		b.stop()
-		within(t, "the stop", time.Since(stopped), 3*time.Second, 3*time.Second)
-		if got := len(b.sender.pushes); got != 2 {
-			t.Errorf("%d pushes, want the one that hung and the last", got)
-		}
+	t.Run("within three seconds where the primary hangs", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := start(t, func(b *bench, _ *replica.ReporterOptions) { b.sender.hang = true })
+			rest(time.Minute)
+			stopped := time.Now()
+			b.stop()
+			within(t, "the stop", time.Since(stopped), 3*time.Second, 3*time.Second)
+			if got := len(b.sender.pushes); got != 2 {
+				t.Errorf("%d pushes, want the one that hung and the last", got)
+			}
+		})
 	})
-	bubble(t, "and an end before the first push is no failure", func(t *testing.T) {
-		b := start(t, func(b *bench, _ *replica.ReporterOptions) { b.sender.hang = true })
-		synctest.Wait()
-		b.sender.mu.Lock()
-		b.sender.hang = false
-		b.sender.mu.Unlock()
-		b.stop()
-		if strings.Contains(b.log.String(), "failed") {
-			t.Errorf("logged %s", b.log)
-		}
+	t.Run("and an end before the first push is no failure", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := start(t, func(b *bench, _ *replica.ReporterOptions) { b.sender.hang = true })
+			synctest.Wait()
+			b.sender.mu.Lock()
+			b.sender.hang = false
+			b.sender.mu.Unlock()
+			b.stop()
+			if strings.Contains(b.log.String(), "failed") {
+				t.Errorf("logged %s", b.log)
+			}
+		})
 	})
 }
 
@@ -340,157 +355,173 @@ func TestReporterClock(t *testing.T) {
 	for name, wrong := range map[string]time.Duration{
 		"an hour ahead": time.Hour, "ten years ahead": 87600 * time.Hour, "ten years behind": -87600 * time.Hour, "right": 0,
 	} {
-		bubble(t, "a clock that is "+name+" is corrected by the first exchange", func(t *testing.T) {
-			b := start(t, func(b *bench, o *replica.ReporterOptions) {
-				b.source.offset = wrong
-				o.Wall = func() time.Time { return time.Now().Add(wrong) }
-				b.sender.answer = func(_ int, r fleet.Report) (syncapi.PushReply, error) {
-					server := time.Now()
-					time.Sleep(80 * time.Millisecond)
-					if r.SentAt.After(server.Add(fleet.MaxFuture)) {
-						return syncapi.PushReply{}, future(server.Add(40 * time.Millisecond))
+		t.Run("a clock that is "+name+" is corrected by the first exchange", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := start(t, func(b *bench, o *replica.ReporterOptions) {
+					b.source.offset = wrong
+					o.Wall = func() time.Time { return time.Now().Add(wrong) }
+					b.sender.answer = func(_ int, r fleet.Report) (syncapi.PushReply, error) {
+						server := time.Now()
+						time.Sleep(80 * time.Millisecond)
+						if r.SentAt.After(server.Add(fleet.MaxFuture)) {
+							return syncapi.PushReply{}, future(server.Add(40 * time.Millisecond))
+						}
+						reply := stored(r)
+						reply.ServerTime, reply.Latency = server.Add(40*time.Millisecond), 40*time.Millisecond
+						return reply, nil
 					}
-					reply := stored(r)
-					reply.ServerTime, reply.Latency = server.Add(40*time.Millisecond), 40*time.Millisecond
-					return reply, nil
+				})
+				rest(time.Second)
+				b.sender.mu.Lock()
+				wantPushes := 1
+				if wrong > 0 {
+					wantPushes = 2
+				}
+				if n := len(b.sender.pushes); n < wantPushes {
+					t.Errorf("%d pushes in the first second, want %d: a refusal is retried at once", n, wantPushes)
+				}
+				b.sender.mu.Unlock()
+				if s := b.reporter.Stats(); s.Pushes == 0 || s.ClockSkew == nil || *s.ClockSkew != wrong {
+					t.Errorf("stats are %+v, want a skew of %v", s, wrong)
+				}
+				rest(time.Minute)
+				b.stop()
+				if b.source.offset != 0 || b.source.corrected[0] != -wrong {
+					t.Errorf("the source's clock is off by %v after %v, want right after %v", b.source.offset, b.source.corrected, -wrong)
+				}
+				last := b.sender.pushes[len(b.sender.pushes)-1]
+				if last.ClockSkew == nil || *last.ClockSkew != wrong.Seconds() {
+					t.Errorf("reports a skew of %v, want %v", last.ClockSkew, wrong.Seconds())
+				}
+				if b.sender.pushes[0].ClockSkew != nil {
+					t.Errorf("reports a skew of %v before it was measured", *b.sender.pushes[0].ClockSkew)
 				}
 			})
-			rest(time.Second)
-			b.sender.mu.Lock()
-			wantPushes := 1
-			if wrong > 0 {
-				wantPushes = 2
-			}
-			if n := len(b.sender.pushes); n < wantPushes {
-				t.Errorf("%d pushes in the first second, want %d: a refusal is retried at once", n, wantPushes)
-			}
-			b.sender.mu.Unlock()
-			if s := b.reporter.Stats(); s.Pushes == 0 || s.ClockSkew == nil || *s.ClockSkew != wrong {
-				t.Errorf("stats are %+v, want a skew of %v", s, wrong)
-			}
-			rest(time.Minute)
-			b.stop()
-			if b.source.offset != 0 || b.source.corrected[0] != -wrong {
-				t.Errorf("the source's clock is off by %v after %v, want right after %v", b.source.offset, b.source.corrected, -wrong)
-			}
-			last := b.sender.pushes[len(b.sender.pushes)-1]
-			if last.ClockSkew == nil || *last.ClockSkew != wrong.Seconds() {
-				t.Errorf("reports a skew of %v, want %v", last.ClockSkew, wrong.Seconds())
-			}
-			if b.sender.pushes[0].ClockSkew != nil {
-				t.Errorf("reports a skew of %v before it was measured", *b.sender.pushes[0].ClockSkew)
-			}
 		})
 	}
-	bubble(t, "a source that keeps its clock does not silence the instance", func(t *testing.T) {
-		b := start(t, func(b *bench, _ *replica.ReporterOptions) {
-			b.source.offset, b.source.fixed = time.Hour, true
-			b.sender.answer = func(_ int, r fleet.Report) (syncapi.PushReply, error) {
-				if r.SentAt.After(time.Now().Add(fleet.MaxFuture)) {
-					return syncapi.PushReply{}, future(time.Now())
+	t.Run("a source that keeps its clock does not silence the instance", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := start(t, func(b *bench, _ *replica.ReporterOptions) {
+				b.source.offset, b.source.fixed = time.Hour, true
+				b.sender.answer = func(_ int, r fleet.Report) (syncapi.PushReply, error) {
+					if r.SentAt.After(time.Now().Add(fleet.MaxFuture)) {
+						return syncapi.PushReply{}, future(time.Now())
+					}
+					return stored(r), nil
 				}
-				return stored(r), nil
+			})
+			rest(5 * time.Minute)
+			b.stop()
+			if s := b.reporter.Stats(); s.Failures != 1 || s.Pushes < 20 {
+				t.Errorf("stats are %+v, want one failure and then success", s)
 			}
 		})
-		rest(5 * time.Minute)
-		b.stop()
-		if s := b.reporter.Stats(); s.Failures != 1 || s.Pushes < 20 {
-			t.Errorf("stats are %+v, want one failure and then success", s)
-		}
 	})
-	bubble(t, "a primary that refuses for ever is asked no more often for it", func(t *testing.T) {
-		b := start(t, func(b *bench, _ *replica.ReporterOptions) {
-			b.sender.answer = func(int, fleet.Report) (syncapi.PushReply, error) { return syncapi.PushReply{}, future(time.Now()) }
+	t.Run("a primary that refuses for ever is asked no more often for it", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := start(t, func(b *bench, _ *replica.ReporterOptions) {
+				b.sender.answer = func(int, fleet.Report) (syncapi.PushReply, error) { return syncapi.PushReply{}, future(time.Now()) }
+			})
+			rest(10 * time.Minute)
+			b.stop()
+			if n := len(b.sender.pushes); n > 80 {
+				t.Errorf("%d pushes in ten minutes", n)
+			}
 		})
-		rest(10 * time.Minute)
-		b.stop()
-		if n := len(b.sender.pushes); n > 80 {
-			t.Errorf("%d pushes in ten minutes", n)
-		}
 	})
 }
 
 func TestReporterBringsSlices(t *testing.T) {
-	bubble(t, "a backlog at once, in pushes of half a second", func(t *testing.T) {
-		b := start(t, func(b *bench, _ *replica.ReporterOptions) { b.source.pending, b.source.perPush = slicesOf(100), 10 })
-		rest(8 * time.Second)
-		if left := len(b.source.pending); left != 0 {
-			t.Errorf("%d of 100 slices wait after 8 s", left)
-		}
-		for _, g := range b.sender.gaps()[:9] {
-			within(t, "a gap", g, 200*time.Millisecond, 600*time.Millisecond)
-		}
-		for _, budget := range b.source.budgets {
-			if budget != syncapi.MaxSliceBytes {
-				t.Fatalf("asked for %d bytes of slices, want %d", budget, syncapi.MaxSliceBytes)
+	t.Run("a backlog at once, in pushes of half a second", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := start(t, func(b *bench, _ *replica.ReporterOptions) { b.source.pending, b.source.perPush = slicesOf(100), 10 })
+			rest(8 * time.Second)
+			if left := len(b.source.pending); left != 0 {
+				t.Errorf("%d of 100 slices wait after 8 s", left)
 			}
-		}
-		if s := b.reporter.Stats(); s.Slices != 100 {
-			t.Errorf("counted %d slices, want 100", s.Slices)
-		}
-		b.stop()
-	})
-	bubble(t, "at its interval where a push does not make them fewer", func(t *testing.T) {
-		b := start(t, func(b *bench, _ *replica.ReporterOptions) { b.source.pending, b.source.stubborn = slicesOf(3), true })
-		rest(10 * time.Minute)
-		if n := len(b.sender.pushes); n > 70 {
-			t.Errorf("%d pushes in ten minutes", n)
-		}
-		b.stop()
-	})
-	bubble(t, "at its interval where the primary is under load", func(t *testing.T) {
-		b := start(t, func(b *bench, _ *replica.ReporterOptions) {
-			b.source.pending, b.source.perPush = slicesOf(1000), 1
-			b.sender.answer = func(_ int, r fleet.Report) (syncapi.PushReply, error) {
-				reply := stored(r)
-				reply.NextPushSeconds = 15
-				return reply, nil
+			for _, g := range b.sender.gaps()[:9] {
+				within(t, "a gap", g, 200*time.Millisecond, 600*time.Millisecond)
 			}
-		})
-		rest(5 * time.Minute)
-		if n := len(b.sender.pushes); n > 25 {
-			t.Errorf("%d pushes in five minutes", n)
-		}
-		b.source.mu.Lock()
-		b.source.pending = nil
-		b.source.mu.Unlock()
-		b.stop()
-	})
-	bubble(t, "in smaller pushes where they are too large for what stands between", func(t *testing.T) {
-		b := start(t, func(b *bench, _ *replica.ReporterOptions) {
-			b.sender.answer = func(n int, r fleet.Report) (syncapi.PushReply, error) {
-				if n <= 6 {
-					return syncapi.PushReply{}, fmt.Errorf("primary: %w", &syncapi.StatusError{Status: 413, Message: "too large"})
+			for _, budget := range b.source.budgets {
+				if budget != syncapi.MaxSliceBytes {
+					t.Fatalf("asked for %d bytes of slices, want %d", budget, syncapi.MaxSliceBytes)
 				}
-				return stored(r), nil
 			}
+			if s := b.reporter.Stats(); s.Slices != 100 {
+				t.Errorf("counted %d slices, want 100", s.Slices)
+			}
+			b.stop()
 		})
-		rest(5 * time.Minute)
-		b.stop()
-		want := []int{512 << 10, 256 << 10, 128 << 10, 64 << 10, 64 << 10}
-		if got := b.source.budgets[:5]; fmt.Sprint(got) != fmt.Sprint(want) {
-			t.Errorf("asked for %v bytes, want %v", got, want)
-		}
-		if got := b.source.budgets[len(b.source.budgets)-1]; got != 64<<10 {
-			t.Errorf("asks for %d bytes in the end, want that it stays at 64 KiB", got)
-		}
 	})
-	bubble(t, "but not at the cost of its counters where one is refused as invalid", func(t *testing.T) {
-		b := start(t, func(b *bench, _ *replica.ReporterOptions) {
-			b.source.pending = slicesOf(1)
-			b.sender.answer = func(_ int, r fleet.Report) (syncapi.PushReply, error) {
-				if len(r.Slices) > 0 {
-					return syncapi.PushReply{}, &syncapi.StatusError{Status: 400, Message: "slice start is not a whole multiple"}
+	t.Run("at its interval where a push does not make them fewer", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := start(t, func(b *bench, _ *replica.ReporterOptions) { b.source.pending, b.source.stubborn = slicesOf(3), true })
+			rest(10 * time.Minute)
+			if n := len(b.sender.pushes); n > 70 {
+				t.Errorf("%d pushes in ten minutes", n)
+			}
+			b.stop()
+		})
+	})
+	t.Run("at its interval where the primary is under load", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := start(t, func(b *bench, _ *replica.ReporterOptions) {
+				b.source.pending, b.source.perPush = slicesOf(1000), 1
+				b.sender.answer = func(_ int, r fleet.Report) (syncapi.PushReply, error) {
+					reply := stored(r)
+					reply.NextPushSeconds = 15
+					return reply, nil
 				}
-				return stored(r), nil
+			})
+			rest(5 * time.Minute)
+			if n := len(b.sender.pushes); n > 25 {
+				t.Errorf("%d pushes in five minutes", n)
+			}
+			b.source.mu.Lock()
+			b.source.pending = nil
+			b.source.mu.Unlock()
+			b.stop()
+		})
+	})
+	t.Run("in smaller pushes where they are too large for what stands between", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := start(t, func(b *bench, _ *replica.ReporterOptions) {
+				b.sender.answer = func(n int, r fleet.Report) (syncapi.PushReply, error) {
+					if n <= 6 {
+						return syncapi.PushReply{}, fmt.Errorf("primary: %w", &syncapi.StatusError{Status: 413, Message: "too large"})
+					}
+					return stored(r), nil
+				}
+			})
+			rest(5 * time.Minute)
+			b.stop()
+			want := []int{512 << 10, 256 << 10, 128 << 10, 64 << 10, 64 << 10}
+			if got := b.source.budgets[:5]; fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("asked for %v bytes, want %v", got, want)
+			}
+			if got := b.source.budgets[len(b.source.budgets)-1]; got != 64<<10 {
+				t.Errorf("asks for %d bytes in the end, want that it stays at 64 KiB", got)
 			}
 		})
-		rest(10 * time.Minute)
-		b.stop()
-		s := b.reporter.Stats()
-		if s.Pushes < 45 || s.Failures > s.Pushes+2 {
-			t.Errorf("%d pushes and %d failures in ten minutes, want one push for each interval", s.Pushes, s.Failures)
-		}
+	})
+	t.Run("but not at the cost of its counters where one is refused as invalid", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := start(t, func(b *bench, _ *replica.ReporterOptions) {
+				b.source.pending = slicesOf(1)
+				b.sender.answer = func(_ int, r fleet.Report) (syncapi.PushReply, error) {
+					if len(r.Slices) > 0 {
+						return syncapi.PushReply{}, &syncapi.StatusError{Status: 400, Message: "slice start is not a whole multiple"}
+					}
+					return stored(r), nil
+				}
+			})
+			rest(10 * time.Minute)
+			b.stop()
+			s := b.reporter.Stats()
+			if s.Pushes < 45 || s.Failures > s.Pushes+2 {
+				t.Errorf("%d pushes and %d failures in ten minutes, want one push for each interval", s.Pushes, s.Failures)
+			}
+		})
 	})
 }
 
@@ -548,11 +579,13 @@ func TestAPrimaryReportsStraightToItsStore(t *testing.T) {
 			t.Errorf("got %v, want a FutureError with %s", err, now)
 		}
 	})
-	bubble(t, "and does not wait for ever", func(t *testing.T) {
-		started := time.Now()
-		_, err := replica.StoreSender{Store: &store{hang: true}}.Push(t.Context(), r)
-		if err == nil || time.Since(started) != 5*time.Second {
-			t.Errorf("got %v after %v, want an error after 5 s", err, time.Since(started))
-		}
+	t.Run("and does not wait for ever", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			started := time.Now()
+			_, err := replica.StoreSender{Store: &store{hang: true}}.Push(t.Context(), r)
+			if err == nil || time.Since(started) != 5*time.Second {
+				t.Errorf("got %v after %v, want an error after 5 s", err, time.Since(started))
+			}
+		})
 	})
 }
