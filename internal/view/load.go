@@ -72,11 +72,10 @@ func (v *View) isLoaded() bool {
 func (v *View) readInstances(ctx context.Context, w work) error {
 	ids := w.ids
 	if w.sweep || w.all {
-		swept, reset, err := v.sweep(ctx)
+		swept, err := v.sweep(ctx)
 		if err != nil {
 			return err
 		}
-		w.all = w.all || reset
 		for id := range ids {
 			swept[id] = true
 		}
@@ -88,9 +87,9 @@ func (v *View) readInstances(ctx context.Context, w work) error {
 	return v.readSome(ctx, ids)
 }
 
-// sweep sets the clock and finds the instances whose last report is not the one in memory. reset says that the store's
-// clock went back, so that nothing can be concluded from times.
-func (v *View) sweep(ctx context.Context) (ids map[string]bool, reset bool, err error) {
+// sweep sets the clock and finds the instances whose last report is not the one in memory. It looks back over the sweep
+// before, so that a report is found although the store's clock was set back between the two.
+func (v *View) sweep(ctx context.Context) (ids map[string]bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	v.mu.Lock()
@@ -103,7 +102,7 @@ func (v *View) sweep(ctx context.Context) (ids map[string]bool, reset bool, err 
 	began := time.Now()
 	seen, now, err := v.store.Seen(ctx, since)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	at := began.Add(time.Since(began) / 2)
 
@@ -117,7 +116,7 @@ func (v *View) sweep(ctx context.Context) (ids map[string]bool, reset bool, err 
 			ids[id] = true
 		}
 	}
-	return ids, now.Before(last), nil
+	return ids, nil
 }
 
 func (v *View) readAll(ctx context.Context) error {

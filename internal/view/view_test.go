@@ -56,22 +56,24 @@ func TestTokensAreRowsUntilTheirInstanceIsSeen(t *testing.T) {
 		m := newMemory()
 		m.push(instance("a", fleet.Outcomes{}))
 		m.push(instance("b", fleet.Outcomes{}))
+		m.push(instance("c", fleet.Outcomes{}))
 		when := time.Now()
 		m.tokens = []fleet.Token{
 			{ID: "token-a", Name: "a", FirstUsedAt: when},
 			{ID: "token-b", Name: "b", FirstUsedAt: when, RevokedAt: when},
 			{ID: "token-new", Name: "new"},
 			{ID: "token-withdrawn", Name: "withdrawn", RevokedAt: when},
+			{ID: "token-c", Name: "c, whose first use the list does not tell yet"},
 			{ID: "token-forgotten", Name: "its instance was forgotten", FirstUsedAt: when},
 		}
 		v := follow(t, m, nil)
 		out := stats(t, v, fleet.ViewQuery{})
-		equal(t, "rows", rows(out), []string{"a ok", "b revoked", "token-new never", "token-withdrawn revoked"})
-		if never := out.Replicas[2]; never.InstanceID != nil || *never.TokenID != "token-new" || never.Lifetime != nil {
+		equal(t, "rows", rows(out), []string{"a ok", "b revoked", "c ok", "token-new never", "token-withdrawn revoked"})
+		if never := out.Replicas[3]; never.InstanceID != nil || *never.TokenID != "token-new" || never.Lifetime != nil {
 			t.Errorf("got %+v, want a row of a token and no instance", never)
 		}
-		equal(t, "coverage", fmt.Sprint(out.Coverage.Reporting, out.Coverage.Total), "1 1")
-		equal(t, "statuses", v.Statuses(), map[fleet.Status]int{fleet.StatusOK: 1, fleet.StatusRevoked: 2, fleet.StatusNever: 1})
+		equal(t, "coverage", fmt.Sprint(out.Coverage.Reporting, out.Coverage.Total), "2 2")
+		equal(t, "statuses", v.Statuses(), map[fleet.Status]int{fleet.StatusOK: 2, fleet.StatusRevoked: 2, fleet.StatusNever: 1})
 
 		m.change(fleet.Hint{Tokens: true}, func() { m.tokens[0].RevokedAt = when })
 		time.Sleep(200 * time.Millisecond)
@@ -117,12 +119,13 @@ func TestHintsAreReadTogether(t *testing.T) {
 		before := m.called("Instances")
 		for i := range 400 {
 			m.push(instance(fmt.Sprintf("i%d", i), fleet.Outcomes{}))
+			time.Sleep(100 * time.Microsecond)
 		}
 		time.Sleep(100 * time.Millisecond)
 		synctest.Wait()
 		equal(t, "rows", len(stats(t, v, fleet.ViewQuery{}).Replicas), 400)
 		if got := m.called("Instances") - before; got > 2 {
-			t.Errorf("got %d reads for 400 pushes at once, want one or two", got)
+			t.Errorf("got %d reads for 400 pushes in 40 ms, want one or two", got)
 		}
 	})
 }
@@ -141,9 +144,15 @@ func TestAForgottenInstanceIsGone(t *testing.T) {
 				m.push(instance("a", fleet.Outcomes{}))
 				v := follow(t, m, nil)
 				m.silent = c.silent
+				changed := v.Changed()
 				m.change(fleet.Hint{InstanceID: "a"}, func() { delete(m.instances, "a") })
 				time.Sleep(c.within)
 				equal(t, "rows", len(stats(t, v, fleet.ViewQuery{}).Replicas), 0)
+				select {
+				case <-changed:
+				default:
+					t.Error("nobody was told")
+				}
 			})
 		})
 	}
@@ -322,6 +331,14 @@ func TestAStepOfTheStoresClockChangesNoStatusForLong(t *testing.T) {
 				out := stats(t, v, fleet.ViewQuery{})
 				equal(t, "row", rows(out), []string{"a ok"})
 				equal(t, "count", out.Replicas[0].ResponseDistribution.Total(), 2)
+
+				m.silent = true
+				m.change(fleet.Hint{}, func() { m.skew += step })
+				push(3)
+				time.Sleep(2 * time.Second)
+				out = stats(t, v, fleet.ViewQuery{})
+				equal(t, "row right after another step, the hint lost", rows(out), []string{"a ok"})
+				equal(t, "count", out.Replicas[0].ResponseDistribution.Total(), 3)
 			})
 		})
 	}
