@@ -59,7 +59,7 @@ func (e *Engine) handle(raw []byte, client netip.Addr, protocol string) (reply [
 		defer func() { <-e.inFlight }()
 		defer func() {
 			if p := recover(); p != nil { // of the recorder: the query itself is guarded within
-				e.opts.Log.Error("panic in a query", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				e.opts.Log.ErrorContext(ctx, "panic in a query", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			}
 		}()
 		return e.finish(r, e.answerLater(ctx, r))
@@ -73,7 +73,7 @@ func (e *Engine) answerNow(r *request, raw []byte) (a answer, now bool) {
 	if !e.allowed(r.client) {
 		return r.refuse(dns.RcodeRefused, &message.EDE{Code: dns.ExtendedErrorCodeProhibited}), true
 	}
-	var refusal *message.Refusal
+	var refusal *message.RefusalError
 	if errors.As(err, &refusal) {
 		return r.refuse(refusal.RCode, nil), true
 	}

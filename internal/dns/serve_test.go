@@ -2,6 +2,7 @@ package dns_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -418,7 +419,7 @@ func TestATrickleDoesNotKeepAConnection(t *testing.T) {
 		t.Errorf("beside 200 that trickle: got %s, want an answer", describe(reply))
 	}
 	_ = conns[0].SetReadDeadline(time.Now().Add(8 * time.Second))
-	if _, err := conns[0].Read(make([]byte, 1)); err != io.EOF && !strings.Contains(fmt.Sprint(err), "reset") {
+	if _, err := conns[0].Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !strings.Contains(fmt.Sprint(err), "reset") {
 		t.Errorf("a connection that sends no more: got %v, want it closed", err)
 	}
 	for _, c := range conns {

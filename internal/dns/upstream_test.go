@@ -250,7 +250,7 @@ func TestAStaleAnswerComesBeforeAClientLosesPatience(t *testing.T) {
 		zoneHandler(t, "www.test. 100 IN A 192.0.2.1")(w, q)
 	})
 	defer close(hang)
-	b := start(t, policyOf(up.url()), nil)
+	b := start(t, policyOf(up.url(), up.url(), up.url()), nil) // three time-outs would take 4.5 s
 	b.ask(t, "udp", query("www.test", dns.TypeA))
 	b.clock.advance(101 * time.Second)
 	begun := time.Now()

@@ -41,14 +41,14 @@ func (m *Manager) readCopy(source fleet.PolicyList) (*rules.List, meta, error) {
 		return nil, meta{}, nil
 	}
 	path := m.copyPath(source)
-	f, err := os.Open(path) //nolint:gosec // our own directory
+	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, meta{}, nil
 	}
 	if err != nil {
 		return nil, meta{}, err
 	}
-	defer f.Close() //nolint:errcheck // only read from
+	defer f.Close()
 	list, err := rules.ReadList(source.Name, f)
 	if err != nil {
 		return nil, meta{}, err
@@ -57,7 +57,7 @@ func (m *Manager) readCopy(source fleet.PolicyList) (*rules.List, meta, error) {
 		return nil, meta{}, fmt.Errorf("copy %s %w", path, err)
 	}
 	var kept meta
-	text, err := os.ReadFile(metaPath(path)) //nolint:gosec // our own directory
+	text, err := os.ReadFile(metaPath(path))
 	if err == nil {
 		err = json.Unmarshal(text, &kept)
 	}

@@ -66,7 +66,7 @@ func (m *Manager) fetch(ctx context.Context, source fleet.PolicyList, kept meta,
 	if err != nil {
 		return fetched{}, causeOf(ctx, err)
 	}
-	defer res.Body.Close() //nolint:errcheck // only read from
+	defer res.Body.Close()
 	switch {
 	case res.StatusCode == http.StatusNotModified && have:
 		kept.CheckedAt = m.Now().UTC()
@@ -94,11 +94,11 @@ func (m *Manager) fetchFile(source fleet.PolicyList, kept meta, have bool) (fetc
 	if !info.Mode().IsRegular() { // a pipe would block for ever
 		return fetched{}, fmt.Errorf("%s is not a regular file", path)
 	}
-	f, err := os.Open(path) //nolint:gosec // the policy names it
+	f, err := os.Open(path)
 	if err != nil {
 		return fetched{}, err
 	}
-	defer f.Close() //nolint:errcheck // only read from
+	defer f.Close()
 	return m.take(source, f, kept, have)
 }
 

@@ -310,7 +310,7 @@ func interval(source fleet.PolicyList) time.Duration {
 }
 
 // jitter takes up to a tenth off, so that instances that started together do not stay together.
-func jitter(d time.Duration) time.Duration { return d - rand.N(d/10+1) }
+func jitter(d time.Duration) time.Duration { return d - rand.N(d/10+1) } //nolint:gosec // nobody gains by guessing it
 
 // backoff is the wait before the next try: at most a second at first, doubling up to five minutes.
 func backoff(failures int) time.Duration {

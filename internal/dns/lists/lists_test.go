@@ -3,6 +3,7 @@ package lists_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -207,6 +208,28 @@ func TestAFailedListIsTriedAgainWithinASecond(t *testing.T) {
 	<-done
 	if got := m.Stats()[0]; got.Error != "" || got.Entries != 1 {
 		t.Errorf("stats: got %+v, want no error any more", got)
+	}
+}
+
+func TestAnEndOfOurOwnIsNoFaultOfTheSource(t *testing.T) {
+	s := newSource(t)
+	asked := make(chan struct{})
+	s.answer(func(_ http.ResponseWriter, r *http.Request) {
+		close(asked)
+		<-r.Context().Done()
+	})
+	m := lists.New(lists.Options{})
+	m.Apply(listOf(s.URL))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- m.Reload(ctx) }()
+	<-asked
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("reload: got %v, want context.Canceled", err)
+	}
+	if got, pending := m.Stats()[0], m.Pending(); got.Error != "" || len(pending) != 1 {
+		t.Errorf("got %+v, pending %v; want no error, and the list still pending", got, pending)
 	}
 }
 

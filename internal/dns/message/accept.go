@@ -27,23 +27,23 @@ type Query struct {
 // ErrIgnore says that a message is not to be answered or counted: it is a response, or claims to be.
 var ErrIgnore = errors.New("not a query")
 
-// Refusal is why a query is not served: the rcode to answer with.
-type Refusal struct {
+// RefusalError is why a query is not served: the rcode to answer with.
+type RefusalError struct {
 	RCode  int
 	Reason string
 }
 
 // Error is the reason.
-func (r *Refusal) Error() string { return r.Reason }
+func (r *RefusalError) Error() string { return r.Reason }
 
-// Parse reads a message. The error is ErrIgnore or a *Refusal; with a Refusal, Query holds what could be read, and Msg
+// Parse reads a message. The error is ErrIgnore or a *RefusalError; with a RefusalError, Query holds what could be read, and Msg
 // is nil when not even the header could.
 func Parse(raw []byte) (Query, error) {
 	if IsResponse(raw) {
 		return Query{}, ErrIgnore
 	}
 	if len(raw) < HeaderSize {
-		return Query{}, &Refusal{dns.RcodeFormatError, "shorter than a header"}
+		return Query{}, &RefusalError{dns.RcodeFormatError, "shorter than a header"}
 	}
 	opcode := int(raw[2]>>3) & 0xF
 	questions := binary.BigEndian.Uint16(raw[4:])
@@ -51,14 +51,14 @@ func Parse(raw []byte) (Query, error) {
 		Id: binary.BigEndian.Uint16(raw), Opcode: opcode, RecursionDesired: raw[2]&1 != 0, CheckingDisabled: raw[3]&0x10 != 0,
 	}}}
 	if opcode != dns.OpcodeQuery {
-		return q, &Refusal{dns.RcodeNotImplemented, "opcode is not QUERY"}
+		return q, &RefusalError{dns.RcodeNotImplemented, "opcode is not QUERY"}
 	}
 	if questions != 1 {
-		return q, &Refusal{dns.RcodeFormatError, "question count is not 1"}
+		return q, &RefusalError{dns.RcodeFormatError, "question count is not 1"}
 	}
 	msg := new(dns.Msg)
 	if err := msg.Unpack(raw); err != nil || len(msg.Question) != 1 {
-		return q, &Refusal{dns.RcodeFormatError, "malformed"}
+		return q, &RefusalError{dns.RcodeFormatError, "malformed"}
 	}
 	q.Msg, q.Question = msg, msg.Question[0]
 	q.Name = strings.ToLower(dns.Fqdn(q.Question.Name))
@@ -69,7 +69,7 @@ func Parse(raw []byte) (Query, error) {
 		}
 		if q.OPT != nil || opt.Hdr.Name != "." {
 			q.OPT = nil
-			return q, &Refusal{dns.RcodeFormatError, "more than one OPT, or one with a name"}
+			return q, &RefusalError{dns.RcodeFormatError, "more than one OPT, or one with a name"}
 		}
 		q.OPT = opt
 	}
@@ -80,13 +80,13 @@ func Parse(raw []byte) (Query, error) {
 func check(q Query) error {
 	switch {
 	case q.OPT != nil && q.OPT.Version() != 0:
-		return &Refusal{dns.RcodeBadVers, "EDNS version is not 0"}
+		return &RefusalError{dns.RcodeBadVers, "EDNS version is not 0"}
 	case q.Question.Qtype == dns.TypeOPT || q.Question.Qtype == dns.TypeNone:
-		return &Refusal{dns.RcodeFormatError, "type cannot be asked for"}
+		return &RefusalError{dns.RcodeFormatError, "type cannot be asked for"}
 	case q.Question.Qclass != dns.ClassINET:
-		return &Refusal{dns.RcodeRefused, "class is not IN"}
+		return &RefusalError{dns.RcodeRefused, "class is not IN"}
 	case q.Question.Qtype == dns.TypeAXFR || q.Question.Qtype == dns.TypeIXFR:
-		return &Refusal{dns.RcodeRefused, "no zone transfers"}
+		return &RefusalError{dns.RcodeRefused, "no zone transfers"}
 	}
 	return nil
 }

@@ -54,7 +54,7 @@ func TestParse(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			q, err := message.Parse(c.raw)
-			var refusal *message.Refusal
+			var refusal *message.RefusalError
 			got := fine
 			switch {
 			case errors.Is(err, message.ErrIgnore):

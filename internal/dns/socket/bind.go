@@ -101,18 +101,18 @@ func bindBoth(ctx context.Context, address string) (ep endpoint, err error) {
 	if err != nil {
 		return ep, err
 	}
-	ep.tcp = l.(*net.TCPListener) //nolint:errcheck,forcetypeassert // what "tcp" gives
+	ep.tcp = l.(*net.TCPListener)
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return ep, err
 	}
-	udpAddress := net.JoinHostPort(host, strconv.Itoa(ep.tcp.Addr().(*net.TCPAddr).Port)) //nolint:errcheck,forcetypeassert // what "tcp" gives
+	udpAddress := net.JoinHostPort(host, strconv.Itoa(ep.tcp.Addr().(*net.TCPAddr).Port))
 	alone, err := lc.ListenPacket(ctx, "udp", udpAddress)
 	if err != nil {
 		return ep, err
 	}
 	if !sharesPort {
-		ep.udp = append(ep.udp, alone.(*net.UDPConn)) //nolint:errcheck,forcetypeassert // what "udp" gives
+		ep.udp = append(ep.udp, alone.(*net.UDPConn))
 	} else if err := alone.Close(); err != nil {
 		return ep, err
 	}
@@ -122,7 +122,7 @@ func bindBoth(ctx context.Context, address string) (ep endpoint, err error) {
 		if err != nil {
 			return ep, err
 		}
-		ep.udp = append(ep.udp, conn.(*net.UDPConn)) //nolint:errcheck,forcetypeassert // what "udp" gives
+		ep.udp = append(ep.udp, conn.(*net.UDPConn))
 	}
 	for _, conn := range ep.udp {
 		if err := prepare(conn); err != nil {

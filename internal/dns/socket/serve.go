@@ -81,11 +81,8 @@ func (s *Server) stopReading() {
 
 func (ses *session) readUDP(ctx context.Context, conn *net.UDPConn) error {
 	buffer := make([]byte, maxQuery)
-	for {
+	for ctx.Err() == nil {
 		n, from, err := dns.ReadFromSessionUDP(conn, buffer)
-		if ctx.Err() != nil {
-			return nil
-		}
 		if err != nil {
 			pause(ctx)
 			continue
@@ -97,6 +94,7 @@ func (ses *session) readUDP(ctx context.Context, conn *net.UDPConn) error {
 		}
 		ses.queries.Go(func() { writeUDP(conn, from, wait(ses.base)) })
 	}
+	return nil
 }
 
 func writeUDP(conn *net.UDPConn, to *dns.SessionUDP, reply []byte) {

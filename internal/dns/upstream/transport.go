@@ -51,6 +51,7 @@ func newPlain(e endpoint, bootstrap []string, dial DialFunc) *plain {
 	return p
 }
 
+// Exchange asks the first address that can be dialed.
 func (p *plain) Exchange(ctx context.Context, query *dns.Msg) (*dns.Msg, error) {
 	query = query.Copy()
 	query.Id = uint16(rand.Uint32()) //nolint:gosec // the runtime's generator is ChaCha8, seeded by the system
@@ -97,7 +98,7 @@ func (p *plain) overUDP(ctx context.Context, query *dns.Msg, wire []byte) (*dns.
 	if _, err := conn.Write(wire); err != nil {
 		return nil, err
 	}
-	buffer := p.buffers.Get().(*[dns.MaxMsgSize]byte) //nolint:errcheck,forcetypeassert // the pool holds nothing else
+	buffer := p.buffers.Get().(*[dns.MaxMsgSize]byte)
 	defer p.buffers.Put(buffer)
 	for {
 		n, err := conn.Read(buffer[:])
@@ -123,7 +124,7 @@ func (p *plain) overTCP(ctx context.Context, query *dns.Msg, wire []byte) (*dns.
 	if _, err := conn.Write(framed); err != nil {
 		return nil, err
 	}
-	buffer := p.buffers.Get().(*[dns.MaxMsgSize]byte) //nolint:errcheck,forcetypeassert // the pool holds nothing else
+	buffer := p.buffers.Get().(*[dns.MaxMsgSize]byte)
 	defer p.buffers.Put(buffer)
 	if _, err := io.ReadFull(conn, buffer[:2]); err != nil {
 		return nil, err

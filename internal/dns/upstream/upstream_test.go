@@ -39,7 +39,7 @@ func TestCheck(t *testing.T) {
 	} {
 		t.Run(c.address, func(t *testing.T) {
 			err := upstream.Check(fleet.PolicyUpstream{Address: c.address})
-			if !errors.Is(err, c.want) || errors.Is(err, upstream.ErrUnsupported) != (c.want == upstream.ErrUnsupported) {
+			if !errors.Is(err, c.want) || errors.Is(err, upstream.ErrUnsupported) != errors.Is(c.want, upstream.ErrUnsupported) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
 		})
