@@ -68,7 +68,7 @@ const PARTS: Record<string, { means: string; grave: boolean }> = {
   store: { means: "The store does not answer, so reports of other instances may be older than shown", grave: true },
   tokens: { means: "Tokens cannot be read, so new and revoked replicas may be missing", grave: true },
   policy: { means: "The policy cannot be read, so drift may be told wrongly", grave: true },
-  queries: { means: "Without the query log there are no figures by upstream or domain", grave: false },
+  queries: { means: "No figures by upstream or domain yet", grave: false },
 };
 
 function errorNote(e: PartError): Note {

@@ -1,9 +1,22 @@
+import { sessionStore } from "../store/session";
+import { useStore } from "../store/store";
+
 /** What to do while the fleet is one box. */
 export function AddReplica() {
+  const loopbackOnly = useStore(sessionStore, (s) => s?.open === true);
   return (
     <section class="card teach" aria-labelledby="teach-title">
       <h2 id="teach-title">No replica yet. Add one:</h2>
       <ol>
+        {loopbackOnly && (
+          <li>
+            This primary listens on loopback only. Let other boxes reach it: start it with this set. It will then want a
+            password.
+            <pre>
+              <code>DNSFLEET_WEB_LISTEN=:8053</code>
+            </pre>
+          </li>
+        )}
         <li>
           Here, make a token for it. Its secret is shown once.
           <pre>
@@ -19,7 +32,10 @@ export function AddReplica() {
           </pre>
         </li>
       </ol>
-      <p class="muted">It shows up here as soon as it has reported, also from behind NAT: replicas call the primary, never the other way round.</p>
+      <p class="muted">
+        It shows up here as soon as it has reported, also from behind NAT: replicas call the primary, never the other way
+        round.
+      </p>
     </section>
   );
 }

@@ -1,13 +1,13 @@
 import type { Coverage, Totals } from "../api";
-import { count, exact, percent } from "../format";
+import { count, duration, exact, percent } from "../format";
 import { GROUPS, share, sum } from "../outcomes";
 import { outcomeList } from "../columns";
 import { CoverageBadge } from "./CoverageBadge";
-import { spanName } from "./Tiles";
 
 /** What became of the queries of the last minutes, as one bar and a legend with the figures. */
 export function OutcomeBar({ totals, coverage }: { totals: Totals; coverage: Coverage }) {
-  const d = totals.recent?.response_distribution ?? null;
+  const { recent } = totals;
+  const d = recent?.response_distribution ?? null;
   const groups = GROUPS.map((g) => {
     const n = d === null ? null : sum(d, g.outcomes);
     return { ...g, n, percent: d === null || n === null ? null : share(n, d.total) };
@@ -15,10 +15,10 @@ export function OutcomeBar({ totals, coverage }: { totals: Totals; coverage: Cov
   return (
     <section class="card outcomes" aria-labelledby="outcomes-title">
       <h2 id="outcomes-title">
-        Outcomes <span class="muted">{spanName(totals)}</span>
+        Outcomes <span class="muted">last 5 min</span>
         <CoverageBadge coverage={coverage} />
         <span class="outcomes-total" title={d === null ? undefined : outcomeList(d)}>
-          {d === null ? whyNone(coverage) : `${exact(d.total)} queries`}
+          {recent === null ? whyNone(coverage) : `${exact(recent.response_distribution.total)} queries in ${duration(recent.seconds)}`}
         </span>
       </h2>
       <div class="bar" aria-hidden="true">

@@ -1,5 +1,5 @@
-import type { Outcome, Status, Totals } from "../api";
-import { count, duration, exact, milliseconds, percent, rate } from "../format";
+import type { Outcome, Status } from "../api";
+import { count, exact, milliseconds, percent, rate } from "../format";
 import { ERRORS, FROM_CACHE, sum } from "../outcomes";
 import type { Fleet } from "../store/fleet";
 import { Tile } from "./Tile";
@@ -60,7 +60,7 @@ function ShareTile({ fleet, id, label, parts, field, warnFrom = Infinity }: Shar
       label={`${label}, since start`}
       value={totals[field]}
       hint={all.total > 0 ? `${exact(sum(all, parts))} of ${exact(all.total)} queries` : "No query yet"}
-      sub={`${spanName(totals)}: ${percent(now)}`}
+      sub={`last 5 min: ${percent(now)}`}
       warn={now !== null && now >= warnFrom}
       coverage={coverage}
     >
@@ -75,7 +75,7 @@ function LatencyTile({ fleet: { totals, coverage } }: { fleet: Fleet }) {
   return (
     <Tile
       id="p95"
-      label={`p95, ${spanName(totals)}`}
+      label="p95, last 5 min"
       value={p95}
       hint={p95 === null ? "No full minute yet" : `95 % of answers were ready within ${p95.toFixed(3)} ms`}
       sub={p95 === null ? "after one full minute" : `p50 ${milliseconds(recent?.p50_ms)} · p99 ${milliseconds(recent?.p99_ms)}`}
@@ -99,11 +99,6 @@ function InstancesTile({ fleet: { coverage, instances } }: { fleet: Fleet }) {
       <small> of {coverage.total}</small>
     </Tile>
   );
-}
-
-/** "last 5 min", or how much of it there is so far. */
-export function spanName(totals: Totals): string {
-  return `last ${duration(totals.recent?.seconds ?? 300)}`;
 }
 
 const ORDER: readonly Status[] = ["ok", "stale", "offline", "revoked", "never"];

@@ -30,7 +30,10 @@ export function startPolling(onSignedOut: () => void): () => void {
   async function poll(): Promise<void> {
     dispatch({ type: "asked", at: performance.now() });
     try {
-      const next = await loadPages(pages, stopped.signal);
+      const next = await loadPages(pages, stopped.signal, (some) => {
+        // A large fleet shows what is there rather than wait for its last page.
+        if (fleetStore.get().fleet === null) dispatch({ type: "answered", at: performance.now(), pages: some });
+      });
       const changed = next.length !== pages.length || next.some((p, i) => p !== pages[i]);
       pages = next;
       const at = performance.now();
@@ -73,7 +76,11 @@ export function startPolling(onSignedOut: () => void): () => void {
 }
 
 /** Every page from the first; a page that did not change is the same object as in before. */
-async function loadPages(before: CachedPage[], stopped: AbortSignal): Promise<CachedPage[]> {
+async function loadPages(
+  before: CachedPage[],
+  stopped: AbortSignal,
+  onPage: (pages: CachedPage[]) => void,
+): Promise<CachedPage[]> {
   const pages: CachedPage[] = [];
   let cursor: string | null = null;
   do {
@@ -83,6 +90,7 @@ async function loadPages(before: CachedPage[], stopped: AbortSignal): Promise<Ca
     const page: CachedPage =
       answer === null && old !== undefined ? old : { ...mustAnswer(answer), cursor, receivedAt: performance.now() };
     pages.push(page);
+    onPage(pages);
     cursor = page.view.next || null;
   } while (cursor !== null && pages.length < maxPages);
   return pages;
