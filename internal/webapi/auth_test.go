@@ -255,7 +255,7 @@ func TestTheSignInPage(t *testing.T) {
 		t.Errorf("got redirect to %s", to)
 	}
 	s.get("/").want(t, http.StatusOK)
-	for _, next := range []string{"https://evil.example/", "//evil.example", `/\evil.example`, "evil", "", "javascript:alert(1)", "/\t/evil.example", "/login", "http:/x"} {
+	for _, next := range []string{"https://evil.example/", "//evil.example", "///evil.example", `/\evil.example`, "evil", "", "javascript:alert(1)", "/\t/evil.example", "/login", "http:/x"} {
 		if to := s.get("/login?"+url.Values{"next": {next}}.Encode()).want(t, http.StatusSeeOther).header.Get("Location"); to != "/" {
 			t.Errorf("next=%q: got redirect to %s, want /", next, to)
 		}
