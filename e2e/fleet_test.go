@@ -36,7 +36,8 @@ var (
 	replicas  = []string{"r1", "r2", "r3"}
 )
 
-func newFleet(t *testing.T) *fleetUnderTest {
+// prepareFleet makes the configuration and the tokens of a fleet, and starts none of it but Redis.
+func prepareFleet(t *testing.T) *fleetUnderTest {
 	t.Helper()
 	f := &fleetUnderTest{t: t, redis: redistest.Start(t), envs: map[string]env{}, procs: map[string]*process{}, tokens: map[string]string{}, secret: map[string]string{}}
 	dir := t.TempDir()
@@ -58,6 +59,13 @@ func newFleet(t *testing.T) *fleetUnderTest {
 		f.tokens[id], f.secret[id] = createToken(t, f.envs["p1"], "--name", "token of "+id)
 		f.envs[id]["DNSFLEET_PRIMARY_URLS"], f.envs[id]["DNSFLEET_SYNC_TOKEN"] = urls, f.secret[id]
 	}
+	return f
+}
+
+// newFleet is a fleet of which every instance serves the policy.
+func newFleet(t *testing.T) *fleetUnderTest {
+	t.Helper()
+	f := prepareFleet(t)
 	for _, id := range append(append([]string{}, primaries...), replicas...) {
 		f.start(id)
 	}

@@ -34,12 +34,9 @@ type instance struct {
 // newInstance binds everything that an instance listens on, so that a taken port ends the start.
 func newInstance(ctx context.Context, cfg instanceConfig, role fleet.Role, wall func() time.Time, log *slog.Logger) (_ *instance, err error) {
 	n := &instance{cfg: cfg, role: role, log: log}
-	var cleanup []func() error
 	defer func() {
 		if err != nil {
-			for _, undo := range cleanup {
-				err = errors.Join(err, undo())
-			}
+			err = errors.Join(err, n.abandon())
 		}
 	}()
 	var servers []netip.AddrPort
@@ -58,7 +55,6 @@ func newInstance(ctx context.Context, cfg instanceConfig, role fleet.Role, wall 
 	if err != nil {
 		return nil, fmt.Errorf("open the history in DNSFLEET_DATA_DIR=%q: %w", cfg.DataDir, err)
 	}
-	cleanup = append(cleanup, n.counters.Close)
 	n.engine, err = dns.New(dns.Options{
 		Listen: cfg.DNSListen, AllowClients: cfg.AllowClients, DataDir: cfg.DataDir, DialContext: n.dialer.DialContext,
 		Recorder: n.counters, Exchanges: n.counters, Log: log,
@@ -81,6 +77,18 @@ func newInstance(ctx context.Context, cfg instanceConfig, role fleet.Role, wall 
 		}
 	}
 	return n, nil
+}
+
+// abandon frees what an instance holds that was never run.
+func (n *instance) abandon() error {
+	var errs []error
+	if n.engine != nil {
+		errs = append(errs, n.engine.Close())
+	}
+	if n.counters != nil {
+		errs = append(errs, n.counters.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // bindHTTP binds an HTTP server; an error names the variable that the address comes from.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"time"
 
@@ -97,26 +96,43 @@ func readSeed(file string) (fleet.Policy, error) {
 	return seed, nil
 }
 
-// plantSeed gives the store its first policy, if it has none. It tries until the store can be reached.
-func plantSeed(ctx context.Context, s store.Store, seed fleet.Policy, log *slog.Logger) error {
+// plantSeed gives the store its first policy, if it has none, and tries until the store can be reached. Until then an
+// instance without any policy works by the seed: DNS does not wait for a store.
+func (p *primary) plantSeed(ctx context.Context) error {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, policyTimeout)
-		_, err := s.Policy(attempt)
-		if errors.Is(err, fleet.ErrNotFound) {
-			var doc fleet.PolicyDoc
-			if doc, err = s.PutPolicy(attempt, seed, ""); err == nil {
-				log.InfoContext(ctx, "the store had no policy: it has the seed now", "revision", doc.Revision, "hash", doc.Hash)
-			}
-		}
+		err := p.plantOnce(attempt)
 		cancel()
-		if err == nil || errors.Is(err, fleet.ErrConflict) { // another primary was first
+		if err == nil {
+			p.policy.hint()
 			return nil
 		}
-		log.WarnContext(ctx, "policy of the store cannot be read, will be tried again", "err", err)
+		p.log.WarnContext(ctx, "policy of the store cannot be read, will be tried again", "err", err)
+		if _, hash := p.engine.PolicyHash(); hash == "" {
+			if _, err := p.engine.Apply(ctx, fleet.NewPolicyDoc(p.seed, 0, time.Now())); err != nil {
+				return fmt.Errorf("apply the seed of the policy: %w", err)
+			}
+			p.log.InfoContext(ctx, "the seed of the policy is in force until the store can be reached")
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+func (p *primary) plantOnce(ctx context.Context) error {
+	_, err := p.store.Policy(ctx)
+	if !errors.Is(err, fleet.ErrNotFound) {
+		return err
+	}
+	doc, err := p.store.PutPolicy(ctx, p.seed, "")
+	if errors.Is(err, fleet.ErrConflict) { // another primary was first
+		return nil
+	}
+	if err == nil {
+		p.log.InfoContext(ctx, "the store had no policy: it has the seed now", "revision", doc.Revision, "hash", doc.Hash)
+	}
+	return err
 }

@@ -91,7 +91,7 @@ func newPrimary(ctx context.Context, cfg primaryConfig, wall func() time.Time, l
 	}
 	opened, err := openStore(ctx, cfg, p.dialer.DialContext, log)
 	if err != nil {
-		return nil, errors.Join(err, p.counters.Close())
+		return nil, errors.Join(err, p.abandon())
 	}
 	p.store = countedStore{opened, &p.storeErrors}
 	p.policy = newStorePolicy(p.store)
@@ -105,7 +105,7 @@ func newPrimary(ctx context.Context, cfg primaryConfig, wall func() time.Time, l
 	p.view = view.New(view.Options{Store: p.store, Local: p.local, Log: log})
 	p.sync = syncapi.NewServer(syncapi.ServerOptions{Store: p.store, Log: log})
 	if err := p.bindWeb(ctx, notice); err != nil {
-		return nil, errors.Join(err, p.store.Close(), p.counters.Close())
+		return nil, errors.Join(err, p.store.Close(), p.abandon())
 	}
 	return p, nil
 }
@@ -205,10 +205,9 @@ func (p *primary) run(ctx context.Context) error {
 	}
 	err := runStages(ctx,
 		append(p.answering(), p.follower.Run, func(ctx context.Context) error {
-			if err := plantSeed(ctx, p.store, p.seed, p.log); err != nil {
+			if err := p.plantSeed(ctx); err != nil {
 				return err
 			}
-			p.policy.hint()
 			<-ctx.Done()
 			return nil
 		}),

@@ -84,7 +84,7 @@ func newFollowing(ctx context.Context, cfg replicaConfig, wall func() time.Time,
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, r.counters.Close())
+			err = errors.Join(err, r.abandon())
 		}
 	}()
 	options := replica.ClientOptions{
