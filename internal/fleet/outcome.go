@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strconv"
 )
 
 // Outcome is what became of a query. Outcomes partition all client queries: their counts add up to the total.
@@ -131,10 +132,11 @@ func (o Outcomes) appendJSON(b []byte, all bool) []byte {
 		if len(b) > 1 && b[len(b)-1] != '{' {
 			b = append(b, ',')
 		}
-		b = fmt.Appendf(b, "%q:%d", outcomeNames[i], n)
+		b = append(append(append(b, '"'), outcomeNames[i]...), `":`...)
+		b = strconv.AppendUint(b, n, 10)
 	}
 	if all {
-		b = fmt.Appendf(b, `,"total":%d`, o.Total())
+		b = strconv.AppendUint(append(b, `,"total":`...), o.Total(), 10)
 	}
 	return append(b, '}')
 }
