@@ -45,7 +45,10 @@ export interface Column {
 /** Clocks further apart than this are marked. */
 export const maxSkew = 5;
 
-export const ROLE = (row: Instance): string => (row.dns ? row.role : `${row.role}, no DNS`);
+function roleOf(row: Instance): string {
+  if (row.dns) return row.role;
+  return row.role === "primary" ? "frontend" : `${row.role}, no DNS`;
+}
 
 const STATUS_ORDER = { offline: 0, stale: 1, revoked: 2, never: 3, ok: 4 } as const;
 
@@ -128,7 +131,8 @@ function word(c: {
   title: string;
   value: (row: Instance) => string | null;
 }): Column {
-  return { ...c, numeric: false, key: c.value, text: (row) => c.value(row) ?? UNKNOWN };
+  const text = (row: Instance) => c.value(row) ?? UNKNOWN;
+  return { ...c, numeric: false, key: c.value, text, hint: (row) => c.value(row) ?? "" }; // it may be cut short
 }
 
 export const COLUMNS: readonly Column[] = [
@@ -137,7 +141,10 @@ export const COLUMNS: readonly Column[] = [
     ...word({ id: "status", label: "status", title: "How it is, and when it last reported", value: (r) => r.status }),
     key: (r) => STATUS_ORDER[r.status],
   },
-  word({ id: "role", label: "role", title: "Primary or replica", value: ROLE }),
+  {
+    ...word({ id: "role", label: "role", title: "Primary or replica", value: roleOf }),
+    hint: (r) => (r.dns ? "" : `A ${r.role} that answers no DNS`),
+  },
   {
     id: "qps",
     label: "q/s",
