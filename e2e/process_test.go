@@ -64,6 +64,15 @@ type process struct {
 // start runs `dnsfleet role` and waits until its web listener answers.
 func start(t *testing.T, name, role string, e env) *process {
 	t.Helper()
+	return startWith(t, name, role, e, func() error {
+		_, err := get(t.Context(), "http://"+e["DNSFLEET_WEB_LISTEN"]+"/healthz", "")
+		return err
+	})
+}
+
+// startWith runs `dnsfleet role` and waits until alive has no objection.
+func startWith(t *testing.T, name, role string, e env, alive func() error) *process {
+	t.Helper()
 	p := &process{t: t, name: name, log: new(lockedBuffer), exited: make(chan struct{})}
 	p.cmd = exec.Command(binary, role) //nolint:gosec,noctx // ended by its own id, below
 	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
@@ -84,14 +93,13 @@ func start(t *testing.T, name, role string, e env) *process {
 			t.Logf("log of %s:\n%s", name, p.log.tail(4000))
 		}
 	})
-	eventually(t, 20*time.Second, name+" answers /healthz", func() error {
+	eventually(t, 20*time.Second, name+" is alive", func() error {
 		select {
 		case <-p.exited:
 			t.Fatalf("%s ended at start:\n%s", name, p.log.tail(4000))
 		default:
 		}
-		_, err := get(t.Context(), "http://"+e["DNSFLEET_WEB_LISTEN"]+"/healthz", "")
-		return err
+		return alive()
 	})
 	return p
 }
