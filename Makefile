@@ -74,7 +74,7 @@ fuzz: ## run every fuzz target for a while (FUZZTIME=10s)
 
 .PHONY: bench
 bench: ## measure pushes, the fleet view and the store
-	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./bench/...
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./bench/...
 
 ##### dashboard
 

@@ -61,11 +61,11 @@ func BenchmarkPush(b *testing.B) {
 	for i := range fleetOfPushers {
 		fleetOfPushers[i] = newPusher(b, store, i)
 	}
-	b.ReportMetric(float64(len(fleetOfPushers[0].body())), "bytes/push")
 	run := func(url string) func(n int) {
 		return func(n int) { pushAll(b, fleetOfPushers, url, n) }
 	}
 	compare(b, 800, run(ours.URL), run(bare.URL))
+	b.ReportMetric(float64(len(fleetOfPushers[0].body())), "bytes/push")
 }
 
 // pusher is an instance that pushes.
