@@ -20,7 +20,7 @@ func (l Latency) AppendBinary(b []byte) ([]byte, error) {
 		if n <= 0 {
 			return false
 		}
-		b = binary.AppendUvarint(b, uint64(bin-last)) //nolint:gosec // bins come in order, and none lies below firstBin
+		b = binary.AppendUvarint(b, uint64(bin-last)) // bins come in order, and none lies below firstBin
 		last = bin
 		if n == math.Trunc(n) && n <= MaxCount {
 			b = binary.AppendUvarint(b, uint64(n)<<1)

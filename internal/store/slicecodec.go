@@ -110,5 +110,5 @@ func cutPart(b []byte) (part, rest []byte, err error) {
 	if used <= 0 || n > uint64(len(b)-used) {
 		return nil, nil, errors.New("it ends too early")
 	}
-	return b[used : used+int(n)], b[used+int(n):], nil //nolint:gosec // n was compared with what is there
+	return b[used : used+int(n)], b[used+int(n):], nil // n was compared with what is there
 }

@@ -135,7 +135,7 @@ func TestRefusalsAreUnavailable(t *testing.T) {
 			if err := client.ConfigSet(t.Context(), c.setting, c.bad).Err(); err != nil {
 				t.Fatal(err)
 			}
-		} else if err := client.SlaveOf(t.Context(), "127.0.0.1", "1").Err(); err != nil {
+		} else if err := client.ReplicaOf(t.Context(), "127.0.0.1", "1").Err(); err != nil {
 			t.Fatal(err)
 		}
 		r := newReport("r1", "boot1", 1, 10)

@@ -82,7 +82,7 @@ func rowFields() []string {
 func (s *Store) readInstances(ctx context.Context, ids []string) ([]fleet.Instance, error) {
 	names := rowFields()
 	rows, stats := make([]*redis.SliceCmd, len(ids)), make([]*redis.MapStringStringCmd, len(ids))
-	_, err := s.pipeline(ctx, func(ctx context.Context, p redis.Pipeliner) error {
+	err := s.pipeline(ctx, func(ctx context.Context, p redis.Pipeliner) error {
 		for i, id := range ids {
 			rows[i] = p.HMGet(ctx, s.keys.instance(id), names...)
 			stats[i] = p.HGetAll(ctx, s.keys.stats(id))
@@ -122,10 +122,11 @@ func (s *Store) readInstances(ctx context.Context, ids []string) ([]fleet.Instan
 
 // pipeline sends what fill puts in and reads the answers within the time of one call. Decoding them has all the time
 // that it takes.
-func (s *Store) pipeline(ctx context.Context, fill func(context.Context, redis.Pipeliner) error) ([]redis.Cmder, error) {
+func (s *Store) pipeline(ctx context.Context, fill func(context.Context, redis.Pipeliner) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return s.client.Pipelined(ctx, func(p redis.Pipeliner) error { return fill(ctx, p) })
+	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error { return fill(ctx, p) })
+	return err
 }
 
 // onlyFatal keeps errors that concern the connection. An answer that is an error, such as WRONGTYPE for one key, is dealt
@@ -169,7 +170,7 @@ func (s *Store) readMinutes(ctx context.Context, instances []fleet.Instance, fie
 		return nil
 	}
 	answers := map[string]*redis.SliceCmd{}
-	_, err := s.pipeline(ctx, func(ctx context.Context, p redis.Pipeliner) error {
+	err := s.pipeline(ctx, func(ctx context.Context, p redis.Pipeliner) error {
 		for id, names := range fields {
 			answers[id] = p.HMGet(ctx, s.keys.slices(fleet.Minute, id), names...)
 		}

@@ -1,6 +1,7 @@
 package redis_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -11,8 +12,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"context"
 
 	"dnsfleet/internal/fleet"
 	"dnsfleet/internal/store/redis"
@@ -93,6 +92,31 @@ func TestKeys(t *testing.T) {
 	if has, err := client.HExists(t.Context(), bucket+"slices:1m:box-1", start).Result(); err != nil || !has {
 		t.Errorf("slices hash: field %s is missing (%v)", start, err)
 	}
+}
+
+func TestATombstoneExpiresAndARegistryRowDoesNot(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := raw(t, server)
+	s := open(t, options(server.URL()))
+	key := fmt.Sprintf("fleet:{b%02d}:instance:r1", crc32.ChecksumIEEE([]byte("r1"))%64)
+	ttl := func(what string, want bool) {
+		t.Helper()
+		if left, err := client.PTTL(t.Context(), key).Result(); err != nil || (left > 0) != want {
+			t.Errorf("%s: got PTTL %s, %v; want one: %v", what, left, err, want)
+		}
+	}
+	save(t, s, newReport("r1", "boot1", 1, 1))
+	ttl("a registry row", false)
+	if err := s.Forget(t.Context(), "r1"); err != nil {
+		t.Fatal(err)
+	}
+	ttl("a tombstone", true)
+	if keys, err := client.Keys(t.Context(), "*").Result(); err != nil || !slices.Equal(keys, []string{key}) {
+		t.Errorf("forgotten: got keys %v, %v, want the tombstone alone", keys, err)
+	}
+	save(t, s, newReport("r1", "boot2", 1, 1))
+	ttl("a registry row after a tombstone", false)
 }
 
 func TestFormerBootsAreRememberedWithinBounds(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 
 	"dnsfleet/internal/fleet"
 	"dnsfleet/internal/store"
+	"dnsfleet/internal/store/redis/redisurl"
 )
 
 // Time-outs: of one connection attempt, of one answer, and of all that a method does, repeats included.
@@ -42,7 +43,7 @@ var putPolicyLua string
 
 // Options say which Redis, and how it is used.
 type Options struct {
-	URL      string        // see ParseURL
+	URL      string        // see redisurl.Parse
 	Prefix   string        // of every key; "" = dnsfleet
 	StatsTTL time.Duration // see store.Options
 	History  time.Duration // see store.Options
@@ -69,7 +70,7 @@ var _ store.Store = (*Store)(nil)
 // Open makes a store without waiting for Redis: an unreachable one makes its methods answer fleet.ErrUnavailable until
 // it is there. The only error is an URL that makes no sense.
 func Open(_ context.Context, o Options) (*Store, error) {
-	target, err := ParseURL(o.URL)
+	target, err := redisurl.Parse(o.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -84,8 +85,9 @@ func Open(_ context.Context, o Options) (*Store, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Store{
-		client: target.client(o.Dialer), cluster: target.Kind == Cluster,
-		keys: keys{prefix: o.Prefix}, codec: codec, minutes: store.NewMinuteCache(codec), log: o.Log,
+		client:  target.Client(o.Dialer, redisurl.Limits{Dial: dialTimeout, IO: ioTimeout, Pool: callTimeout, Retries: maxRetries}),
+		cluster: target.Kind == redisurl.Cluster,
+		keys:    keys{prefix: o.Prefix}, codec: codec, minutes: store.NewMinuteCache(codec), log: o.Log,
 		opt:        store.Options{StatsTTL: o.StatsTTL, History: o.History}.WithDefaults(),
 		saveReport: redis.NewScript(saveReportLua), forget: redis.NewScript(forgetLua),
 		putToken: redis.NewScript(putTokenLua), putPolicy: redis.NewScript(putPolicyLua),

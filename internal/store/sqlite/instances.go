@@ -30,7 +30,7 @@ func scanRow(scan func(...any) error, rest ...any) (row instanceRow, err error) 
 	if err != nil {
 		return row, err
 	}
-	row.Role, row.Seq = fleet.Role(role), uint64(seq) //nolint:gosec // it was stored from a uint64 below 2^51
+	row.Role, row.Seq = fleet.Role(role), uint64(seq)
 	row.FirstSeen, row.LastSeen, row.ExpiresAt = fromMS(first), fromMS(last), fromMS(expires)
 	if row.Current, err = readOutcomes(current); err == nil {
 		row.Ended, err = readOutcomes(ended)

@@ -108,7 +108,7 @@ func prepareFile(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the path is the operator's to choose
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func migrate(ctx context.Context, path string, db *sql.DB) error {
 }
 
 func lockFolder(ctx context.Context, dir string) (unlock func(), err error) {
-	f, err := os.Open(dir) //nolint:gosec // the path is the operator's to choose
+	f, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +169,7 @@ func lockFolder(ctx context.Context, dir string) (unlock func(), err error) {
 	for {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
-			return func() { f.Close() }, nil //nolint:errcheck // closing a folder that was only locked
+			return func() { f.Close() }, nil
 		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
 			return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), f.Close())

@@ -139,6 +139,22 @@ func results(t *testing.T, b Backend) {
 			[]sent{{"a", 1, fleet.MaxCount, fleet.Stored}, {"b", 1, fleet.MaxCount - 1, fleet.Stored}, {"c", 1, 1, fleet.Stored}},
 			1, 2*fleet.MaxCount - 1,
 		},
+		{
+			"sums stop where every store still counts exactly",
+			[]sent{
+				{"a", 1, fleet.MaxCount, fleet.Stored},
+				{"b", 1, fleet.MaxCount, fleet.Stored},
+				{"c", 1, fleet.MaxCount, fleet.Stored},
+				{"d", 1, fleet.MaxCount, fleet.Stored},
+				{"e", 1, fleet.MaxCount, fleet.Stored},
+				{"f", 1, fleet.MaxCount, fleet.Stored},
+				{"g", 1, fleet.MaxCount, fleet.Stored},
+				{"h", 1, fleet.MaxCount, fleet.Stored},
+				{"i", 1, fleet.MaxCount, fleet.Stored},
+				{"j", 1, 5, fleet.Stored},
+			},
+			5, store.MaxExact,
+		},
 		{"a seq beyond 32 bits is compared as a number", []sent{{"a", 1 << 50, 1, fleet.Stored}, {"a", 1<<50 - 1, 2, fleet.Older}, {"a", 9, 3, fleet.Older}}, 1, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -242,7 +258,7 @@ func expiry(t *testing.T, b Backend) {
 	if list := storedSlices(t, s, "r1", fleet.Minute); len(list) != 1 {
 		t.Errorf("slices: got %d, want 1", len(list))
 	}
-	if got := push(t, s, report(t, s, "r1", "boot1", 1, 10)).Result; got != fleet.Duplicate {
+	if got := push(t, s, report(t, s, "r1", "boot1", 1, 10, minute(t, s, -1, "boot1", 1))).Result; got != fleet.Duplicate {
 		t.Errorf("the same report again: got %s, want duplicate", got)
 	}
 	if in := instance(t, s, "r1"); in.Report != nil {

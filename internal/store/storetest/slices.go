@@ -220,14 +220,13 @@ func oldHole(t *testing.T, b Backend) {
 }
 
 func trimming(t *testing.T, b Backend) {
-	at := time.Time{}
 	for i, c := range []struct {
 		history time.Duration
 		hours   int // how many of those below are left
 	}{{90 * day, 4}, {24 * time.Hour, 2}, {3 * time.Hour, 1}, {0, 0}} {
 		s := b.Open(t, store.Options{StatsTTL: time.Minute, History: c.history})
 		if i == 0 {
-			at = now(t, s)
+			at := now(t, s)
 			var list []fleet.Slice
 			for _, back := range []time.Duration{80 * day, 2 * day, 20 * time.Hour, 2 * time.Hour} {
 				list = append(list, sliceAt(fleet.Hour, at.Add(-back), "boot1", 1))

@@ -1,4 +1,4 @@
-package redis_test
+package redisurl_test
 
 import (
 	"errors"
@@ -9,30 +9,30 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"dnsfleet/internal/fleet"
-	"dnsfleet/internal/store/redis"
+	"dnsfleet/internal/store/redis/redisurl"
 )
 
-func TestParseURL(t *testing.T) {
+func TestParse(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, url string
-		want      redis.Target
+		want      redisurl.Target
 	}{
-		{"a host alone", "redis://box", redis.Target{Addrs: []string{"box:6379"}}},
-		{"port and database", "redis://box:7000/3", redis.Target{Addrs: []string{"box:7000"}, DB: 3}},
-		{"a slash at the end", "redis://box:7000/", redis.Target{Addrs: []string{"box:7000"}}},
-		{"a password alone", "redis://:s%40cret@box", redis.Target{Addrs: []string{"box:6379"}, Password: "s@cret"}},
-		{"user and password", "rediss://me:a:b@box", redis.Target{TLS: true, Addrs: []string{"box:6379"}, Username: "me", Password: "a:b"}},
-		{"an IPv6 address", "redis://[2001:db8::1]:7000", redis.Target{Addrs: []string{"[2001:db8::1]:7000"}}},
-		{"an IPv6 address without port", "redis://[2001:db8::1]", redis.Target{Addrs: []string{"[2001:db8::1]:6379"}}},
+		{"a host alone", "redis://box", redisurl.Target{Addrs: []string{"box:6379"}}},
+		{"port and database", "redis://box:7000/3", redisurl.Target{Addrs: []string{"box:7000"}, DB: 3}},
+		{"a slash at the end", "redis://box:7000/", redisurl.Target{Addrs: []string{"box:7000"}}},
+		{"a password alone", "redis://:s%40cret@box", redisurl.Target{Addrs: []string{"box:6379"}, Password: "s@cret"}},
+		{"user and password", "rediss://me:a:b@box", redisurl.Target{TLS: true, Addrs: []string{"box:6379"}, Username: "me", Password: "a:b"}},
+		{"an IPv6 address", "redis://[2001:db8::1]:7000", redisurl.Target{Addrs: []string{"[2001:db8::1]:7000"}}},
+		{"an IPv6 address without port", "redis://[2001:db8::1]", redisurl.Target{Addrs: []string{"[2001:db8::1]:6379"}}},
 		{
 			"sentinels", "redis+sentinel://:pw@one,two:26380/mymaster/2?sentinel_password=x%26y",
-			redis.Target{Kind: redis.Sentinel, Addrs: []string{"one:26379", "two:26380"}, Password: "pw", Master: "mymaster", DB: 2, SentinelPassword: "x&y"},
+			redisurl.Target{Kind: redisurl.Sentinel, Addrs: []string{"one:26379", "two:26380"}, Password: "pw", Master: "mymaster", DB: 2, SentinelPassword: "x&y"},
 		},
-		{"a cluster", "redis+cluster://a:1,b:2", redis.Target{Kind: redis.Cluster, Addrs: []string{"a:1", "b:2"}}},
-		{"a cluster with TLS", "rediss+cluster://a", redis.Target{Kind: redis.Cluster, TLS: true, Addrs: []string{"a:6379"}}},
+		{"a cluster", "redis+cluster://a:1,b:2", redisurl.Target{Kind: redisurl.Cluster, Addrs: []string{"a:1", "b:2"}}},
+		{"a cluster with TLS", "rediss+cluster://a", redisurl.Target{Kind: redisurl.Cluster, TLS: true, Addrs: []string{"a:6379"}}},
 	} {
-		got, err := redis.ParseURL(c.url)
+		got, err := redisurl.Parse(c.url)
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
 			continue
@@ -58,7 +58,7 @@ func TestParseURL(t *testing.T) {
 		"a bad escape":             "redis://:geheim%zz@box",
 		"an unknown parameter":     "redis://:geheim@box?ssl=1",
 	} {
-		_, err := redis.ParseURL(url)
+		_, err := redisurl.Parse(url)
 		if !errors.Is(err, fleet.ErrInvalid) {
 			t.Errorf("%s: got %v, want %v", name, err, fleet.ErrInvalid)
 		} else if strings.Contains(err.Error(), "geheim") {
@@ -67,16 +67,16 @@ func TestParseURL(t *testing.T) {
 	}
 }
 
-// FuzzParseURL: whatever is read names at least one host:port that can be dialled, and an error never repeats what
+// FuzzParse: whatever is read names at least one host:port that can be dialled, and an error never repeats what
 // stands before the last @.
-func FuzzParseURL(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	for _, url := range []string{
 		"redis://box", "rediss://u:p@box:1/2", "redis+sentinel://a,b:2/m/1?sentinel_password=x", "redis+cluster://[::1]:7,b", "redis://:@/", "redis://a@b@c",
 	} {
 		f.Add(url)
 	}
 	f.Fuzz(func(t *testing.T, url string) {
-		target, err := redis.ParseURL(url)
+		target, err := redisurl.Parse(url)
 		if err != nil {
 			if !errors.Is(err, fleet.ErrInvalid) {
 				t.Errorf("got error %v, want %v", err, fleet.ErrInvalid)

@@ -1,4 +1,6 @@
-package redis
+// Package redisurl reads the URLs that say which Redis servers to use and how they work together, and makes clients for
+// them.
+package redisurl
 
 import (
 	"context"
@@ -8,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -39,7 +42,7 @@ type Target struct {
 	SentinelPassword string
 }
 
-// ParseURL reads a store URL:
+// Parse reads a store URL:
 //
 //	redis://[user[:password]@]host[:6379][/db]
 //	redis+sentinel://[user[:password]@]host[:26379][,host…]/master[/db][?sentinel_username=…&sentinel_password=…]
@@ -47,7 +50,7 @@ type Target struct {
 //
 // rediss instead of redis speaks TLS with all of them. redis://:password@host gives a password alone. User and password
 // are percent-encoded; those of a sentinel URL are for the servers. An error never repeats the URL, which holds a secret.
-func ParseURL(text string) (Target, error) {
+func Parse(text string) (Target, error) {
 	scheme, rest, found := strings.Cut(text, "://")
 	if !found {
 		return Target{}, fmt.Errorf("%w: store URL needs a scheme such as redis://", fleet.ErrInvalid)
@@ -155,22 +158,31 @@ func (t *Target) readQuery(query string) error {
 	return nil
 }
 
-type dialer func(ctx context.Context, network, addr string) (net.Conn, error)
+// Dialer opens a connection. It need not know of TLS.
+type Dialer func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// client connects to nothing yet.
-func (t Target) client(dial dialer) redis.UniversalClient {
+// Limits are how long a client waits, and how often it tries.
+type Limits struct {
+	Dial    time.Duration // for a connection, and for a TLS handshake on it
+	IO      time.Duration // for an answer
+	Pool    time.Duration // for a connection that is free
+	Retries int           // of a command whose connection broke: every command must bear to be run twice
+}
+
+// Client makes a client that connects to nothing before its first command. dial may be nil.
+func (t Target) Client(dial Dialer, limits Limits) redis.UniversalClient {
 	if dial == nil {
-		dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
+		dial = (&net.Dialer{Timeout: limits.Dial}).DialContext
 	}
 	if t.TLS {
-		dial = withTLS(dial)
+		dial = withTLS(dial, limits.Dial)
 	}
 	o := &redis.UniversalOptions{
 		Addrs: t.Addrs, Username: t.Username, Password: t.Password, DB: t.DB, MasterName: t.Master,
 		SentinelUsername: t.SentinelUsername, SentinelPassword: t.SentinelPassword,
-		Dialer: dial, DialTimeout: dialTimeout, DialerRetries: 1, ReadTimeout: ioTimeout, WriteTimeout: ioTimeout,
-		ContextTimeoutEnabled: true, MaxRetries: maxRetries, PoolTimeout: callTimeout, PoolSize: 32,
-		ConnMaxIdleTime: 5 * 60e9, DisableIdentity: true, FailingTimeoutSeconds: 1,
+		Dialer: dial, DialTimeout: limits.Dial, DialerRetries: 1, ReadTimeout: limits.IO, WriteTimeout: limits.IO,
+		ContextTimeoutEnabled: true, MaxRetries: limits.Retries, PoolTimeout: limits.Pool, PoolSize: 32,
+		ConnMaxIdleTime: 5 * time.Minute, DisableIdentity: true, FailingTimeoutSeconds: 1,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 	switch t.Kind {
@@ -186,7 +198,7 @@ func (t Target) client(dial dialer) redis.UniversalClient {
 }
 
 // withTLS puts TLS on a dialer, because go-redis leaves that to a dialer that it did not make.
-func withTLS(dial dialer) dialer {
+func withTLS(dial Dialer, timeout time.Duration) Dialer {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		host, _, err := net.SplitHostPort(addr)
 		if err != nil {
@@ -197,7 +209,7 @@ func withTLS(dial dialer) dialer {
 			return nil, err
 		}
 		conn := tls.Client(raw, &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12})
-		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		if err := conn.HandshakeContext(ctx); err != nil {
 			raw.Close() //nolint:errcheck // the handshake's error is the one that counts
