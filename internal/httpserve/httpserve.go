@@ -128,17 +128,18 @@ func (s *Server) stop(ctx context.Context, cut context.CancelFunc) {
 	defer cancel()
 	err := s.server.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		s.log.Warn("requests did not end in time, their connections are closed", "addr", s.listener.Addr().String())
+		s.log.WarnContext(ctx, "requests did not end in time, their connections are closed", "addr", s.listener.Addr().String())
 		err = s.server.Close()
 	}
 	if err != nil {
-		s.log.Warn("stop HTTP server failed", "addr", s.listener.Addr().String(), "err", err)
+		s.log.WarnContext(ctx, "stop HTTP server failed", "addr", s.listener.Addr().String(), "err", err)
 	}
 }
 
 // recovered answers 500 where a handler panics, and logs it: one request must not cost the instance.
 func recovered(next http.Handler, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := r.Context()
 		defer func() {
 			p := recover()
 			if p == nil {
@@ -147,7 +148,7 @@ func recovered(next http.Handler, log *slog.Logger) http.Handler {
 			if p == http.ErrAbortHandler { //nolint:errorlint // the value itself is what net/http documents
 				panic(p)
 			}
-			log.ErrorContext(r.Context(), "handler panicked", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+			log.ErrorContext(ctx, "handler panicked", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
 			httpjson.Error(w, http.StatusInternalServerError, "internal error")
 		}()
 		next.ServeHTTP(w, r)

@@ -81,6 +81,7 @@ func TestATakenPortIsAnErrorBeforeServing(t *testing.T) {
 }
 
 func TestALongPollEndsWithTheServer(t *testing.T) {
+	t.Parallel()
 	waiting := make(chan struct{})
 	s, stop := start(t, httpserve.Options{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		close(waiting)
@@ -148,6 +149,7 @@ func TestARequestUnderWayIsFinished(t *testing.T) {
 }
 
 func TestAHandlerThatNeverEndsDoesNotKeepTheServer(t *testing.T) {
+	t.Parallel()
 	var logged bytes.Buffer
 	waiting, release := make(chan struct{}), make(chan struct{})
 	defer close(release)
@@ -219,6 +221,7 @@ func TestALongHeaderIsRefused(t *testing.T) {
 }
 
 func TestASlowHeaderIsCutOff(t *testing.T) {
+	t.Parallel()
 	s, _ := start(t, httpserve.Options{Handler: http.HandlerFunc(hello)})
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.URL(), "http://"))
 	if err != nil {
@@ -276,6 +279,7 @@ func serial(t *testing.T, url string, maxVersion uint16) (int64, error) {
 }
 
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	pair(t, cert, key, 1)

@@ -120,11 +120,11 @@ func TestMetrics(t *testing.T) {
 func exposition(name, text string) string {
 	head, values, _ := strings.Cut(text, "\n")
 	kind, help, _ := strings.Cut(head, " ")
-	out := fmt.Sprintf("# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
+	lines := []string{fmt.Sprintf("# HELP %s %s", name, help), fmt.Sprintf("# TYPE %s %s", name, kind)}
 	for line := range strings.SplitSeq(values, "\n") {
-		out += name + strings.TrimLeft(line, "\t") + "\n"
+		lines = append(lines, name+strings.TrimLeft(line, "\t"))
 	}
-	return out
+	return strings.Join(lines, "\n") + "\n"
 }
 
 func TestNamesFollowTheConventions(t *testing.T) {

@@ -1,6 +1,7 @@
 package stats
 
 import (
+	"maps"
 	"math/rand/v2"
 	"runtime"
 	"sync"
@@ -96,9 +97,7 @@ func (t *tally) addUpstream(address string) *exchanges {
 	}
 	u := &exchanges{bins: make([]atomic.Uint64, fleet.LatencyBins)}
 	more := make(map[string]*exchanges, len(known)+1)
-	for a, e := range known {
-		more[a] = e
-	}
+	maps.Copy(more, known)
 	more[address] = u
 	t.upstreams.Store(&more)
 	return u

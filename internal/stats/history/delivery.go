@@ -9,8 +9,8 @@ import (
 )
 
 // A store that crashes forgets what it answered last: Redis syncs its log once a second, a fail-over costs some more. So
-// what it was sent is asked for once more when askAgain has passed. Pushes that follow each other within sameTime, as
-// after an outage, need no witness each.
+// what it was sent is asked for once more when askAgain has passed. Of pushes that follow each other within sameTime, as
+// after an outage, only the first takes a witness along.
 const (
 	askAgain = 15 * time.Second
 	sameTime = 5 * time.Second
@@ -72,9 +72,7 @@ func (l *ledger) toSend(now time.Time, own string, held bool) []*entry {
 	for s, e := range witness {
 		st := l.standing(s)
 		since := now.Sub(st.asked)
-		needed := (st.confirm || (unknown && st.proven)) && since >= askAgain ||
-			(waiting[s] || (unknown && len(waiting) > 0)) && st.kept(s, own) && since >= sameTime
-		if needed {
+		if (st.confirm || unknown && s.boot != own && st.proven) && since >= askAgain || waiting[s] && st.kept(s, own) && since >= sameTime {
 			out = append(out, e)
 		}
 	}
@@ -84,9 +82,8 @@ func (l *ledger) toSend(now time.Time, own string, held bool) []*entry {
 
 // carriage is what one push carried of a series.
 type carriage struct {
-	fresh   bool  // slices that had not been sent
-	witness bool  // one that had been
-	floor   int64 // end of its first unbroken run: the until of a store that knows nothing else
+	fresh bool  // slices that had not been sent
+	floor int64 // end of its first unbroken run: the until of a store that knows nothing else
 }
 
 // answered is what an answer changed.
@@ -143,8 +140,7 @@ func (l *ledger) sent(now time.Time, own string, pushed []key, until []fleet.Sli
 			out.note(s, st, told, told.Unix() > c.floor)
 		}
 		st.asked = now
-		// What this boot has sent shows in every answer, if the store had been asked when it was sent.
-		st.confirm = c.fresh && (s.boot != own || (st.kept(s, own) && !c.witness))
+		st.confirm = c.fresh && s.boot != own // of that one every answer tells
 	}
 	if out.forgot {
 		l.startAgain(answers)
@@ -173,13 +169,10 @@ func (l *ledger) carry(now time.Time, pushed []key, out *answered) map[series]*c
 		if k.start == c.floor {
 			c.floor = k.end()
 		}
-		switch e, here := l.entries[k]; {
-		case here && e.sentAt.IsZero():
+		if e, here := l.entries[k]; here && e.sentAt.IsZero() {
 			c.fresh = true
 			e.sentAt = now
 			out.done = append(out.done, k)
-		case here:
-			c.witness = true
 		}
 	}
 	return carried

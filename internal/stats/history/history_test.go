@@ -193,11 +193,13 @@ func TestWhatIsSentAgain(t *testing.T) {
 			[]fleet.Slice{minute("b", 4)}, []fleet.SlicesUntil{until("b", fleet.Minute, 5)}, nil,
 		},
 		"until went back": {
-			nil, []fleet.SlicesUntil{until("b", fleet.Minute, 3)},
+			nil,
+			[]fleet.SlicesUntil{until("b", fleet.Minute, 3)},
 			[]string{"a 1m 12:00", "b 1m 12:00", "b 1m 12:01", "b 1m 12:02", "b 1m 12:03"},
 		},
 		"until went back although a minute was pushed": {
-			[]fleet.Slice{minute("b", 4)}, []fleet.SlicesUntil{until("b", fleet.Minute, 3)},
+			[]fleet.Slice{minute("b", 4)},
+			[]fleet.SlicesUntil{until("b", fleet.Minute, 3)},
 			[]string{"a 1m 12:00", "b 1m 12:00", "b 1m 12:01", "b 1m 12:02", "b 1m 12:03", "b 1m 12:04"},
 		},
 		"the store knows nothing of this boot any more": {
@@ -205,7 +207,8 @@ func TestWhatIsSentAgain(t *testing.T) {
 			[]string{"a 1m 12:00", "b 1m 12:00", "b 1m 12:01", "b 1m 12:02", "b 1m 12:03"},
 		},
 		"the store knows nothing of a boot that was pushed": {
-			[]fleet.Slice{minute("a", 1)}, []fleet.SlicesUntil{until("b", fleet.Minute, 4)},
+			[]fleet.Slice{minute("a", 1)},
+			[]fleet.SlicesUntil{until("b", fleet.Minute, 4)},
 			[]string{"a 1m 12:00", "b 1m 12:00", "a 1m 12:01", "b 1m 12:01", "b 1m 12:02", "b 1m 12:03"},
 		},
 		"a hole that nobody can fill holds until": {
@@ -213,7 +216,8 @@ func TestWhatIsSentAgain(t *testing.T) {
 		},
 		"a size that the store does not keep": {
 			[]fleet.Slice{slice("b", fleet.Hour, 0, 1)},
-			[]fleet.SlicesUntil{until("b", fleet.Minute, 4), until("b", fleet.Hour, 60)}, nil,
+			[]fleet.SlicesUntil{until("b", fleet.Minute, 4), until("b", fleet.Hour, 60)},
+			nil,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -331,6 +335,19 @@ func TestAFullDiskCostsNothingThatMemoryHolds(t *testing.T) {
 	if n := b.Stats().Failures; n < 2 {
 		t.Errorf("failures: got %d, want each counted", n)
 	}
+	want(t, "pending after a restart", all(reopen(t, b, dir)), "a 1m 12:00", "a 1m 12:01")
+}
+
+func TestAnAppendThatFailsIsMadeUpFor(t *testing.T) {
+	dir := t.TempDir()
+	b := open(t, dir)
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	ok(t, err)
+	b.WriteTo(full)
+	if err := b.Add(minute("a", 0)); err == nil {
+		t.Error("add: got nil, want the disk's error")
+	}
+	ok(t, b.Add(minute("a", 1)))
 	want(t, "pending after a restart", all(reopen(t, b, dir)), "a 1m 12:00", "a 1m 12:01")
 }
 

@@ -71,11 +71,11 @@ func readLines(r io.Reader, each func(text []byte) error) (damaged int, err erro
 	lines := bufio.NewReaderSize(r, 64<<10)
 	for {
 		line, whole, err := readLine(lines)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return damaged, err
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, io.EOF):
 			return damaged, nil
+		case err != nil:
+			return damaged, err
 		}
 		text, sound := parseLine(line)
 		if !whole || !sound || each(text) != nil {
