@@ -92,6 +92,15 @@ func TestCorrect(t *testing.T) {
 				for b.Now().Second() != 0 {
 					serve(time.Second)
 				}
+				recent := b.Minutes()
+				if last := recent[len(recent)-1]; !last.End().Equal(b.Now()) {
+					t.Errorf("newest minute: got one that ends at %v, want now, %v", last.End(), b.Now())
+				}
+				for i := 1; i < len(recent); i++ {
+					if !recent[i].Start.Equal(recent[i-1].End()) {
+						t.Errorf("last minutes: got %v after %v, want the moved ones", recent[i].Start, recent[i-1].Start)
+					}
+				}
 				got := pending(b)
 				if len(got) < len(c.want) || !slices.Equal(got[:len(c.want)], c.want) {
 					t.Errorf("pending:\n got %q,\nwant %q", got, c.want)
