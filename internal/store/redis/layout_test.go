@@ -170,12 +170,13 @@ func TestWhatOthersWroteCostsOnlyItsOwnInstance(t *testing.T) {
 	key := func(kind, id string) string {
 		return fmt.Sprintf("fleet:{b%02d}:%s:%s", crc32.ChecksumIEEE([]byte(id))%64, kind, id)
 	}
+	minute := minuteSlice("boot1", time.Minute)
 	for _, id := range []string{"good", "broken-row", "other-type", "broken-report", "broken-slice"} {
 		r := newReport(id, "boot1", 1, 1)
-		r.Slices = []fleet.Slice{minuteSlice("boot1", time.Minute)}
+		r.Slices = []fleet.Slice{minute}
 		save(t, s, r)
 	}
-	slice := fmt.Sprintf("%d:boot1", minuteSlice("boot1", time.Minute).Start.Unix())
+	slice := fmt.Sprintf("%d:boot1", minute.Start.Unix())
 	for _, err := range []error{
 		client.HSet(t.Context(), key("instance", "broken-row"), "cur:blocked", "many").Err(),
 		client.Del(t.Context(), key("instance", "other-type")).Err(),

@@ -246,6 +246,11 @@ func (p *push) saveGroup(ctx context.Context, tx *sql.Tx, key fleet.SlicesUntil,
 	if err != nil {
 		return err
 	}
+	insert, err := tx.PrepareContext(ctx, `INSERT OR REPLACE INTO slices (instance_id, size, start, boot_id, body) VALUES (?, ?, ?, ?, ?)`)
+	if err != nil {
+		return err
+	}
+	defer insert.Close() //nolint:errcheck // it ends with the transaction
 	present, kept := map[int64]bool{}, false
 	for i := first; i < last; i++ {
 		slice := p.slices[i]
@@ -258,8 +263,7 @@ func (p *push) saveGroup(ctx context.Context, tx *sql.Tx, key fleet.SlicesUntil,
 			continue
 		}
 		room--
-		if _, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO slices (instance_id, size, start, boot_id, body) VALUES (?, ?, ?, ?, ?)`,
-			id, seconds(key.Size), start, key.BootID, p.bodies[i]); err != nil {
+		if _, err := insert.ExecContext(ctx, id, seconds(key.Size), start, key.BootID, p.bodies[i]); err != nil {
 			return err
 		}
 		present[start], kept = true, true

@@ -114,7 +114,7 @@ func sessions(t *testing.T, b Backend) {
 	}
 	_, err = s.Session(t.Context(), "over")
 	wantErr(t, "session without life", err, fleet.ErrNotFound)
-	eventually(t, "session expires", 3*time.Second, func() bool {
+	eventually(t, "session expires", 10*time.Second, func() bool {
 		_, err := other.Session(t.Context(), "short")
 		return err != nil
 	})
@@ -160,11 +160,12 @@ func listen(t *testing.T, s store.Store) (expect func(what string, want fleet.Hi
 
 func watch(t *testing.T, b Backend) {
 	watched, other := b.open(t), b.open(t)
+	at := now(t, other)
 	expect := listen(t, watched)
 	expect("at the start anything may have changed", fleet.Hint{})
 	push(t, other, report(t, other, "r1", "boot1", 1, 1))
 	expect("a report", fleet.Hint{InstanceID: "r1"})
-	push(t, other, report(t, other, "r1", "boot1", 1, 1, minute(t, other, -1, "boot1", 1)))
+	push(t, other, report(t, other, "r1", "boot1", 1, 1, minute(at, -1, "boot1", 1)))
 	expect("a slice", fleet.Hint{InstanceID: "r1"})
 	made, _ := token(t, other, "t", false)
 	expect("a new token", fleet.Hint{Tokens: true})

@@ -16,10 +16,9 @@ func sliceAt(size fleet.Size, at time.Time, boot string, blocked uint64) fleet.S
 	return s
 }
 
-// minute is the minute slice that lies offset minutes from the running minute.
-func minute(t *testing.T, s store.Store, offset int, boot string, blocked uint64) fleet.Slice {
-	t.Helper()
-	return sliceAt(fleet.Minute, now(t, s).Add(time.Duration(offset)*time.Minute), boot, blocked)
+// minute is the minute slice that lies offset minutes from that of at.
+func minute(at time.Time, offset int, boot string, blocked uint64) fleet.Slice {
+	return sliceAt(fleet.Minute, at.Add(time.Duration(offset)*time.Minute), boot, blocked)
 }
 
 func storedSlices(t *testing.T, s store.Store, id string, size fleet.Size) []fleet.Slice {
@@ -103,7 +102,8 @@ func untilByBootAndSize(t *testing.T, b Backend) {
 
 func sliceContent(t *testing.T, b Backend) {
 	s := b.open(t)
-	want := minute(t, s, -5, "boot1", 3)
+	at := now(t, s)
+	want := minute(at, -5, "boot1", 3)
 	want.Seconds = 12.5
 	want.Latency = fleet.NewLatency(time.Millisecond, 30*time.Millisecond, time.Second)
 	want.Upstreams = []fleet.UpstreamSlice{{Address: "udp://192.0.2.1:53", Count: 9, Errors: 2, Latency: fleet.NewLatency(7 * time.Millisecond)}}
@@ -118,12 +118,13 @@ func sliceContent(t *testing.T, b Backend) {
 
 func sliceOrder(t *testing.T, b Backend) {
 	s := b.open(t)
+	at := now(t, s)
 	var list []fleet.Slice
 	for _, o := range []int{-3, -5, -4} {
-		list = append(list, minute(t, s, o, "boot2", 1), minute(t, s, o, "boot1", 1))
+		list = append(list, minute(at, o, "boot2", 1), minute(at, o, "boot1", 1))
 	}
 	push(t, s, report(t, s, "r1", "boot2", 1, 1, list...))
-	from := minute(t, s, -5, "", 0).Start
+	from := minute(at, -5, "", 0).Start
 	for _, c := range []struct {
 		name     string
 		from, to time.Time
@@ -152,13 +153,14 @@ func sliceOrder(t *testing.T, b Backend) {
 
 func lateSlices(t *testing.T, b Backend) {
 	s := b.open(t)
+	at := now(t, s)
 	push(t, s, report(t, s, "r1", "boot1", 5, 10))
 	for i, c := range []struct {
 		boot string
 		seq  uint64
 		want fleet.SaveResult
 	}{{"boot1", 5, fleet.Duplicate}, {"boot1", 3, fleet.Older}, {"boot2", 1, fleet.Stored}, {"boot1", 6, fleet.EndedBoot}} {
-		slice := minute(t, s, -20+i, c.boot, uint64(i)+1)
+		slice := minute(at, -20+i, c.boot, uint64(i)+1)
 		saved := push(t, s, report(t, s, "r1", c.boot, c.seq, 99, slice))
 		if saved.Result != c.want {
 			t.Errorf("boot %s, seq %d: got %s, want %s", c.boot, c.seq, saved.Result, c.want)
@@ -223,7 +225,7 @@ func trimming(t *testing.T, b Backend) {
 	for i, c := range []struct {
 		history time.Duration
 		hours   int // how many of those below are left
-	}{{90 * day, 4}, {24 * time.Hour, 2}, {3 * time.Hour, 1}, {0, 0}} {
+	}{{90 * day, 4}, {24 * time.Hour, 2}, {4 * time.Hour, 1}, {0, 0}} {
 		s := b.Open(t, store.Options{StatsTTL: time.Minute, History: c.history})
 		if i == 0 {
 			at := now(t, s)
@@ -245,7 +247,7 @@ func noHistory(t *testing.T, b Backend) {
 	s := b.Open(t, store.Options{StatsTTL: time.Minute})
 	at := now(t, s)
 	list := []fleet.Slice{
-		minute(t, s, -3, "boot1", 1), minute(t, s, -30, "boot1", 1),
+		minute(at, -3, "boot1", 1), minute(at, -30, "boot1", 1),
 		sliceAt(fleet.TenMinutes, at.Add(-20*time.Minute), "boot1", 1), sliceAt(fleet.Hour, at.Add(-2*time.Hour), "boot1", 1),
 	}
 	saved := push(t, s, report(t, s, "r1", "boot1", 1, 1, list...))
@@ -267,14 +269,15 @@ func noHistory(t *testing.T, b Backend) {
 
 func minutes(t *testing.T, b Backend) {
 	s := b.open(t)
-	push(t, s, report(t, s, "r1", "boot1", 1, 1, minute(t, s, -4, "boot1", 1), minute(t, s, -60, "boot1", 1)))
-	push(t, s, report(t, s, "r1", "boot2", 1, 1, minute(t, s, -2, "boot2", 2), minute(t, s, -3, "crashed", 3)))
-	push(t, s, report(t, s, "r1", "boot2", 1, 1, minute(t, s, -5, "boot1", 4), minute(t, s, -8, "boot1", 9))) // a duplicate, with late slices
-	want := []fleet.Slice{minute(t, s, -5, "boot1", 4), minute(t, s, -4, "boot1", 1), minute(t, s, -3, "crashed", 3), minute(t, s, -2, "boot2", 2)}
+	at := now(t, s)
+	push(t, s, report(t, s, "r1", "boot1", 1, 1, minute(at, -4, "boot1", 1), minute(at, -60, "boot1", 1)))
+	push(t, s, report(t, s, "r1", "boot2", 1, 1, minute(at, -2, "boot2", 2), minute(at, -3, "crashed", 3)))
+	push(t, s, report(t, s, "r1", "boot2", 1, 1, minute(at, -5, "boot1", 4), minute(at, -8, "boot1", 9))) // a duplicate, with late slices
+	want := []fleet.Slice{minute(at, -5, "boot1", 4), minute(at, -4, "boot1", 1), minute(at, -3, "crashed", 3), minute(at, -2, "boot2", 2)}
 	compare(t, "minutes", instance(t, s, "r1").Minutes, want)
 	push(t, s, report(t, s, "r1", "boot2", 2, 1))
 	compare(t, "minutes after a report without slices", instance(t, s, "r1").Minutes, want)
-	want[1] = minute(t, s, -4, "boot1", 77)
+	want[1] = minute(at, -4, "boot1", 77)
 	push(t, s, report(t, s, "r1", "boot2", 3, 1, want[1]))
 	compare(t, "minutes after one was sent again with other counts", instance(t, s, "r1").Minutes, want)
 }

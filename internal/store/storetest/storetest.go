@@ -101,11 +101,21 @@ func report(t *testing.T, s store.Store, id, boot string, seq, blocked uint64, l
 // push saves a replica's report and fails the test on an error.
 func push(t *testing.T, s store.Store, r fleet.Report) fleet.Saved {
 	t.Helper()
-	saved, err := s.SaveReport(t.Context(), r, fleet.RoleReplica, "t1")
+	saved, err := save(t.Context(), s, r)
 	if err != nil {
 		t.Fatalf("SaveReport(%s, boot %s, seq %d): %v", r.InstanceID, r.BootID, r.Seq, err)
 	}
 	return saved
+}
+
+// save tries again while the store is too busy, as an instance does: these tests may share a slow machine.
+func save(ctx context.Context, s store.Store, r fleet.Report) (saved fleet.Saved, err error) {
+	for range 20 {
+		if saved, err = s.SaveReport(ctx, r, fleet.RoleReplica, "t1"); !errors.Is(err, fleet.ErrUnavailable) {
+			break
+		}
+	}
+	return saved, err
 }
 
 // instance is the stored instance, which must be there.
