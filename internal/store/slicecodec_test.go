@@ -44,15 +44,15 @@ func TestSliceCodecRefusesWhatIsNoSlice(t *testing.T) {
 		t.Fatalf("the slice that the cases spoil is refused itself: %v", err)
 	}
 	for name, b := range map[string][]byte{
-		"nothing":                    {},
-		"plain text":                 []byte("{}"),
-		"packed text":                pack("hello"),
-		"an empty slice":             pack("\x02{}\x00"),
-		"a size that is none":        pack("\x3d" + `{"size":"5m","start":"2026-01-02T03:00:00Z","boot_id":"boot"}` + "\x00"),
-		"a sketch that is missing":   pack("\x3d" + `{"size":"1m","start":"2026-01-02T03:00:00Z","boot_id":"boot"}`),
-		"a sketch that is cut off":   pack("\x3d" + `{"size":"1m","start":"2026-01-02T03:00:00Z","boot_id":"boot"}` + "\x09\x01"),
-		"a sketch that is nonsense":  pack("\x3d" + `{"size":"1m","start":"2026-01-02T03:00:00Z","boot_id":"boot"}` + "\x02\xff\xff"),
-		"a bomb of 10 MiB of zeros":  enc.EncodeAll(make([]byte, 10<<20), nil),
+		"nothing":                   {},
+		"plain text":                []byte("{}"),
+		"packed text":               pack("hello"),
+		"an empty slice":            pack("\x02{}\x00"),
+		"a size that is none":       pack("\x3d" + `{"size":"5m","start":"2026-01-02T03:00:00Z","boot_id":"boot"}` + "\x00"),
+		"a sketch that is missing":  pack("\x3d" + `{"size":"1m","start":"2026-01-02T03:00:00Z","boot_id":"boot"}`),
+		"a sketch that is cut off":  pack("\x3d" + `{"size":"1m","start":"2026-01-02T03:00:00Z","boot_id":"boot"}` + "\x09\x01"),
+		"a sketch that is nonsense": pack("\x3d" + `{"size":"1m","start":"2026-01-02T03:00:00Z","boot_id":"boot"}` + "\x02\xff\xff"),
+		"a bomb of 10 MiB of zeros": enc.EncodeAll(make([]byte, 10<<20), nil),
 	} {
 		if got, err := c.Decode(b); err == nil {
 			t.Errorf("%s: got %+v, want an error", name, got)
