@@ -37,9 +37,8 @@ func newZstdDecoder() *zstd.Decoder {
 
 // withBody gives use the unpacked body of a push, which is MaxBody long at most and is use's only until it returns.
 func (s *Server) withBody(w http.ResponseWriter, r *http.Request, use func(body []byte) error) error {
-	deadline := http.NewResponseController(w)
-	// Not every writer has deadlines (a test's recorder); the server's own then has to do.
-	_ = deadline.SetReadDeadline(time.Now().Add(bodyTimeout))
+	// Not every writer has deadlines; the listener's own then has to do.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 	var received bytes.Buffer
 	received.Grow(bytes.MinRead + int(min(max(r.ContentLength, 0), MaxBody)))
 	if _, err := received.ReadFrom(http.MaxBytesReader(w, r.Body, MaxBody)); err != nil {
@@ -49,9 +48,6 @@ func (s *Server) withBody(w http.ResponseWriter, r *http.Request, use func(body 
 		}
 		return fmt.Errorf("%w: %w", errBodyUnreadable, err)
 	}
-	// The deadline would also end the watch for a caller that hangs up, and with it the request.
-	_ = deadline.SetReadDeadline(time.Time{})
-
 	packed := received.Bytes()
 	switch strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding"))) {
 	case "", "identity":

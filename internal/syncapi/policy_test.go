@@ -3,6 +3,7 @@ package syncapi_test
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -296,7 +297,8 @@ func TestWaitOutlivesTheListenersTimeouts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		t.Errorf("status is %d, want 200", res.StatusCode)
+	body, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK || string(body) != `{"policy_hash":"","commands":[]}`+"\n" {
+		t.Errorf("answer is %d %q, %v, want 200 with the hash", res.StatusCode, body, err)
 	}
 }

@@ -255,6 +255,7 @@ func TestBadPushes(t *testing.T) {
 		"a slice with a broken sketch":    {with(t, "AAAA", "slices", 0, "latency"), none, 400, "latency sketch"},
 		"a sent_at in the future":         {with(t, storeTime.Add(fleet.MaxFuture+time.Second), "sent_at"), none, 400, "sent_at lies in the future"},
 		"a sent_at that is no time":       {with(t, "yesterday", "sent_at"), none, 400, "body is not the JSON expected here"},
+		"a sent_at of half a MiB":         {with(t, strings.Repeat("é", 256<<10), "sent_at"), none, 400, "body is not the JSON expected here"},
 		"no sent_at":                      {edited(t, func(p map[string]any) { delete(p, "sent_at") }), none, 400, "started_at and sent_at are required"},
 		"a year that JSON cannot hold":    {with(t, "9999-12-31T23:59:59-10:00", "started_at"), none, 400, "times must lie in the years 1 to 9999"},
 		"an instance_id of somebody else": {with(t, "cellar-pi", "instance_id"), none, 403, "token may not speak for this instance"},

@@ -29,9 +29,8 @@ func (s *Server) waitForNews(w http.ResponseWriter, r *http.Request) {
 		s.busy(w, "too many callers wait for news")
 		return
 	}
-	deadlines := http.NewResponseController(w)
-	_ = deadlines.SetReadDeadline(time.Time{}) // a listener's own time-outs are meant for short requests
-	_ = deadlines.SetWriteDeadline(time.Now().Add(wait + bodyTimeout))
+	// A listener's own time-out is meant for short requests. Not every writer has deadlines.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wait + bodyTimeout))
 
 	hash, err := s.awaitPolicy(r.Context(), r.URL.Query().Get("policy_hash"), wait)
 	switch {
