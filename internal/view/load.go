@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dnsfleet/internal/fleet"
+	"dnsfleet/internal/view/render"
 )
 
 const (
@@ -25,7 +26,7 @@ func (v *View) Reload(ctx context.Context, h fleet.Hint) error {
 	w := p.take()
 	left := v.catchUp(ctx, w)
 	v.pending.put(left)
-	v.forced.Store(true)
+	v.Refresh()
 	if left.any() {
 		return fmt.Errorf("reload view: %w", fleet.ErrUnavailable)
 	}
@@ -112,7 +113,7 @@ func (v *View) sweep(ctx context.Context) (ids map[string]bool, err error) {
 	v.swept = now
 	ids = map[string]bool{}
 	for id, when := range seen {
-		if e := v.entries[id]; e == nil || !e.in.LastSeen.Equal(when) {
+		if e := v.entries[id]; e == nil || !e.Instance.LastSeen.Equal(when) {
 			ids[id] = true
 		}
 	}
@@ -129,14 +130,14 @@ func (v *View) readAll(ctx context.Context) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	before := v.entries
-	v.entries = make(map[string]*entry, len(all))
+	v.entries = make(map[string]*render.Entry, len(all))
 	changed := !v.loaded || len(all) != len(before)
 	for _, in := range all {
-		if old := before[in.ID]; old != nil && same(old.in, in) {
+		if old := before[in.ID]; old != nil && same(old.Instance, in) {
 			v.entries[in.ID] = old
 			continue
 		}
-		v.entries[in.ID] = &entry{in: in}
+		v.entries[in.ID] = &render.Entry{Instance: in}
 		changed = true
 	}
 	v.loaded = true
@@ -183,8 +184,8 @@ func (v *View) merge(ids []string, found []fleet.Instance) {
 	changed := false
 	for _, in := range found {
 		delete(gone, in.ID)
-		if old := v.entries[in.ID]; old == nil || !same(old.in, in) {
-			v.entries[in.ID] = &entry{in: in}
+		if old := v.entries[in.ID]; old == nil || !same(old.Instance, in) {
+			v.entries[in.ID] = &render.Entry{Instance: in}
 			changed = true
 		}
 	}

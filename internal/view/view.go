@@ -6,11 +6,13 @@ package view
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"dnsfleet/internal/fleet"
+	"dnsfleet/internal/view/render"
 )
 
 // Store is what a View reads. Its methods are those of the store's contract.
@@ -46,6 +48,8 @@ const (
 // View is the fleet as it was last known. All methods may be called concurrently, before, during and after Run; none but
 // Run and Reload waits for the store.
 type View struct {
+	*render.Renderer
+
 	store   Store
 	local   LocalSource
 	log     *slog.Logger
@@ -53,7 +57,7 @@ type View struct {
 	loading chan struct{} // holds one value while the store is read: an older answer must not follow a newer one
 
 	mu       sync.Mutex // guards the following
-	entries  map[string]*entry
+	entries  map[string]*render.Entry
 	tokens   []fleet.Token
 	policy   string // hash of the current policy, "" for none
 	revision int64
@@ -62,22 +66,6 @@ type View struct {
 	anchor   anchor
 	swept    time.Time // store's clock at the last sweep, zero before the first
 	changed  chan struct{}
-
-	snap atomic.Pointer[snapshot] // written under build
-
-	build     sync.Mutex       // guards the following; taken before mu
-	never     map[string]*line // by token id
-	rowBuffer []fleet.Row
-
-	forced atomic.Bool // whether the next snapshot must be a new one
-	shape  shape
-	salt   string // tells this process's ETags from all others
-}
-
-// entry is one instance; what it points to never changes.
-type entry struct {
-	in   fleet.Instance
-	line *line // guarded by View.build: the row as last rendered
 }
 
 // anchor ties the store's clock to the monotonic clock of this process.
@@ -99,15 +87,30 @@ func New(o Options) *View {
 	v := &View{
 		store: o.Store, local: o.Local, log: o.Log,
 		loading: make(chan struct{}, 1),
-		entries: map[string]*entry{}, errs: map[string]string{partStore: "not loaded yet"},
+		entries: map[string]*render.Entry{}, errs: map[string]string{partStore: "not loaded yet"},
 		anchor:  anchor{store: o.Clock().Round(0).UTC(), at: time.Now()},
 		changed: make(chan struct{}),
-		never:   map[string]*line{},
-		shape:   rowShape(),
-		salt:    fleet.RandomID(),
 	}
 	v.pending.signal = make(chan struct{}, 1)
+	v.Renderer = render.New(v.state, v.Now)
 	return v
+}
+
+// state is what is known now.
+func (v *View) state() render.State {
+	v.mu.Lock()
+	s := render.State{
+		At: v.anchor.now(), Loaded: v.loaded, Entries: slices.Collect(maps.Values(v.entries)), Tokens: v.tokens, PolicyHash: v.policy,
+	}
+	for _, part := range slices.Sorted(maps.Keys(v.errs)) {
+		s.Errors = append(s.Errors, fleet.PartError{Part: part, Error: v.errs[part]})
+	}
+	v.mu.Unlock()
+	s.Errors = append(s.Errors, fleet.PartError{Part: partQueries, Error: "query log is not available"})
+	if v.local != nil {
+		s.Local = new(v.local())
+	}
+	return s
 }
 
 // Now is the time on the store's clock, as far as it is known.

@@ -398,6 +398,11 @@ func TestInstanceTellsTheReportBehindTheRow(t *testing.T) {
 		if err != nil || row.Name != "name of a" || report.ControlURL != in.Report.ControlURL {
 			t.Errorf("got %+v, %+v, %v", row, report, err)
 		}
+		m.fail(fleet.ErrUnavailable, "Instances", "Seen") // so that the report expires in memory
+		time.Sleep(ttl + time.Second)
+		if row, report, err := v.Instance("a"); err != nil || row.Status != fleet.StatusOffline || report != nil {
+			t.Errorf("got %s, %+v, %v; want no report once it has expired", row.Status, report, err)
+		}
 		if row, _, err := v.Instance("p"); err != nil || *row.Source != fleet.SourceLocal {
 			t.Errorf("got %+v, %v, want the local row", row, err)
 		}

@@ -6,12 +6,12 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/gorilla/mux"
 
 	"dnsfleet/internal/fleet"
 	"dnsfleet/internal/httpjson"
+	"dnsfleet/internal/webapi/transfer"
 )
 
 // stats is GET /api/instances/stats.
@@ -28,7 +28,7 @@ func (a *API) stats(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("ETag", etag)
 	w.Header().Set("Cache-Control", "no-cache")
-	if matchesETag(r.Header.Get("If-None-Match"), etag) {
+	if transfer.MatchesETag(r.Header.Get("If-None-Match"), etag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
@@ -57,18 +57,6 @@ func viewQuery(r *http.Request) (fleet.ViewQuery, error) {
 		}
 	}
 	return q, nil
-}
-
-// matchesETag reports whether a list of entity tags, as If-None-Match and If-Match hold it, names this one. The
-// comparison is the weak one of RFC 9110, section 8.8.3.2.
-func matchesETag(list, etag string) bool {
-	for one := range strings.SplitSeq(list, ",") {
-		one = strings.TrimSpace(one)
-		if one == "*" || strings.TrimPrefix(one, "W/") == strings.TrimPrefix(etag, "W/") {
-			return true
-		}
-	}
-	return false
 }
 
 // instance is GET /api/instances/{id}.

@@ -12,6 +12,7 @@ import (
 
 	"dnsfleet/internal/fleet"
 	"dnsfleet/internal/httpjson"
+	"dnsfleet/internal/webapi/transfer"
 )
 
 // policy is GET /api/policy.
@@ -29,7 +30,7 @@ func (a *API) policy(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("ETag", policyTag(doc.Hash))
 	w.Header().Set("Cache-Control", "no-cache")
-	if matchesETag(r.Header.Get("If-None-Match"), policyTag(doc.Hash)) {
+	if transfer.MatchesETag(r.Header.Get("If-None-Match"), policyTag(doc.Hash)) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
@@ -95,7 +96,7 @@ func (a *API) replacePolicy(ctx context.Context, p fleet.Policy, ifMatch string)
 	if err != nil {
 		return fleet.PolicyDoc{}, err
 	}
-	if !matchesETag(ifMatch, policyTag(current.Hash)) {
+	if !transfer.MatchesETag(ifMatch, policyTag(current.Hash)) {
 		return fleet.PolicyDoc{}, fmt.Errorf("put policy: %w", fleet.ErrConflict)
 	}
 	return a.Store.PutPolicy(ctx, p, current.Hash)

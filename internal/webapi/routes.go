@@ -15,6 +15,7 @@ import (
 
 	"dnsfleet/internal/fleet"
 	"dnsfleet/internal/httpjson"
+	"dnsfleet/internal/webapi/transfer"
 )
 
 const (
@@ -28,6 +29,7 @@ type methods map[string]http.HandlerFunc
 
 func (a *API) router() http.Handler {
 	r := mux.NewRouter().SkipClean(true) // a path means what it says, no redirects
+	gzip := new(transfer.Gzip)
 	const instance = "/api/instances/{id:[A-Za-z0-9._-]{1,64}}"
 	const token = "/api/sync/tokens/{id:[A-Za-z0-9._-]{1,64}}"
 
@@ -35,13 +37,13 @@ func (a *API) router() http.Handler {
 		"/healthz":          {http.MethodGet: healthz},
 		"/readyz":           {http.MethodGet: a.readyz},
 		"/api/openapi.yaml": {http.MethodGet: serveOpenAPI},
-		"/api/auth/session": {http.MethodGet: a.session},
-		"/api/auth/login":   {http.MethodPost: a.login},
-		"/api/auth/logout":  {http.MethodPost: a.logout},
-		"/login":            {http.MethodGet: a.signInPage, http.MethodPost: a.signInForm},
-		"/login/style.css":  {http.MethodGet: signInStyle},
+		"/api/auth/session": {http.MethodGet: a.gate.Session},
+		"/api/auth/login":   {http.MethodPost: a.gate.Login},
+		"/api/auth/logout":  {http.MethodPost: a.gate.Logout},
+		"/login":            {http.MethodGet: a.gate.Page, http.MethodPost: a.gate.Form},
+		"/login/style.css":  {http.MethodGet: a.gate.Style},
 	} {
-		r.Handle(path, a.compressed(m))
+		r.Handle(path, gzip.Handler(m))
 	}
 	if a.Metrics != nil {
 		r.Handle("/metrics", methods{http.MethodGet: a.Metrics.ServeHTTP})
@@ -60,11 +62,11 @@ func (a *API) router() http.Handler {
 		{token, methods{http.MethodDelete: a.revokeToken}},
 		{token + "/rotate", methods{http.MethodPost: a.rotateToken}},
 	} {
-		r.Handle(route.path, a.signedIn(a.compressed(route.methods)))
+		r.Handle(route.path, a.gate.Require(gzip.Handler(route.methods)))
 	}
-	r.PathPrefix("/api/").Handler(a.signedIn(http.HandlerFunc(noEndpoint)))
+	r.PathPrefix("/api/").Handler(a.gate.Require(http.HandlerFunc(noEndpoint)))
 	r.PathPrefix("/sync/").HandlerFunc(noEndpoint)
-	r.PathPrefix("/").Handler(methods{http.MethodGet: a.dashboard})
+	r.PathPrefix("/").Handler(methods{http.MethodGet: a.pages})
 	return r
 }
 

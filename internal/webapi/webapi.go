@@ -10,11 +10,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"sync"
 	"time"
 
 	"dnsfleet/internal/fleet"
 	"dnsfleet/internal/httpguard"
+	"dnsfleet/internal/webapi/dashboard"
 	"dnsfleet/internal/webapi/signin"
 )
 
@@ -77,9 +77,8 @@ type Options struct {
 type API struct {
 	Options
 
-	gate   *signin.Gate
-	static *static
-	zips   sync.Pool // of *gzip.Writer
+	gate  *signin.Gate
+	files dashboard.Files
 }
 
 // New checks the options and reads the dashboard into memory.
@@ -102,15 +101,14 @@ func New(o Options) (*API, error) {
 	if o.Ready == nil {
 		o.Ready = func() error { return nil }
 	}
-	a := &API{Options: o}
-	if !o.Open {
-		a.gate = signin.NewGate(o.Store, o.PasswordHash, o.Log)
+	if o.Open {
+		o.PasswordHash = nil
 	}
-	var err error
-	if a.static, err = readStatic(o.Static); err != nil {
+	files, err := dashboard.Read(o.Static)
+	if err != nil {
 		return nil, fmt.Errorf("web API: dashboard: %w", err)
 	}
-	return a, nil
+	return &API{Options: o, gate: signin.NewGate(o.Store, o.PasswordHash, o.Log), files: files}, nil
 }
 
 // Handler serves everything but /sync/, which it answers with 404.

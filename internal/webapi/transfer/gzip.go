@@ -1,4 +1,5 @@
-package webapi
+// Package transfer is what HTTP does to an answer on its way: compression, and entity tags that spare it.
+package transfer
 
 import (
 	"net/http"
@@ -9,22 +10,27 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// compressed gzips the answers of next for clients that take it, where it is worth it.
-func (a *API) compressed(next http.Handler) http.Handler {
+// Gzip compresses answers. Its zero value is ready and safe for concurrent use.
+type Gzip struct {
+	writers sync.Pool // of *gzip.Writer
+}
+
+// Handler gzips the answers of next for clients that take it, where it is worth it.
+func (g *Gzip) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Add("Vary", "Accept-Encoding")
-		if !acceptsGzip(r) || r.Method == http.MethodHead {
+		if !AcceptsGzip(r) || r.Method == http.MethodHead {
 			next.ServeHTTP(w, r)
 			return
 		}
-		z := &zipWriter{ResponseWriter: w, pool: &a.zips}
+		z := &zipWriter{ResponseWriter: w, pool: &g.writers}
 		defer z.close()
 		next.ServeHTTP(z, r)
 	})
 }
 
-// acceptsGzip reads Accept-Encoding, where "gzip;q=0" means no.
-func acceptsGzip(r *http.Request) bool {
+// AcceptsGzip reads Accept-Encoding, where "gzip;q=0" means no.
+func AcceptsGzip(r *http.Request) bool {
 	for part := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
 		coding, params, _ := strings.Cut(strings.TrimSpace(part), ";")
 		if coding = strings.TrimSpace(coding); !strings.EqualFold(coding, "gzip") && coding != "*" {

@@ -1,4 +1,6 @@
-package webapi
+// Package dashboard serves the files of a web page from memory, as browsers like them: compressed, with entity tags, and
+// for ever where the name holds a hash of the content.
+package dashboard
 
 import (
 	"bytes"
@@ -7,29 +9,29 @@ import (
 	"io/fs"
 	"mime"
 	"net/http"
-	"net/url"
 	"path"
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
 
-	"dnsfleet/internal/httpjson"
+	"dnsfleet/internal/webapi/transfer"
 )
 
-// static is the dashboard, read and compressed once: it is small.
-type static struct{ files map[string]staticFile }
+// Files are the files of a page by their path, "/index.html" for one. They never change.
+type Files map[string]File
 
-type staticFile struct {
+// File is one of them. Its zero value is none.
+type File struct {
 	body, zipped []byte // zipped is nil where that would save nothing
 	kind, etag   string
 	forever      bool // its name holds a hash of its content
 }
 
-// readStatic reads all of files, which may be nil.
-func readStatic(files fs.FS) (*static, error) {
-	s := &static{files: map[string]staticFile{}}
+// Read reads and compresses all files of a file system; nil has none. Those under assets/ have names with a hash.
+func Read(files fs.FS) (Files, error) {
+	found := Files{}
 	if files == nil {
-		return s, nil
+		return found, nil
 	}
 	err := fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -39,15 +41,15 @@ func readStatic(files fs.FS) (*static, error) {
 		if err != nil {
 			return err
 		}
-		s.files["/"+name] = newStaticFile(name, body)
+		found["/"+name] = newFile(name, body)
 		return nil
 	})
-	return s, err
+	return found, err
 }
 
-func newStaticFile(name string, body []byte) staticFile {
+func newFile(name string, body []byte) File {
 	sum := sha256.Sum256(body)
-	f := staticFile{
+	f := File{
 		body: body, kind: contentType(name, body), etag: `"` + hex.EncodeToString(sum[:8]) + `"`,
 		forever: strings.HasPrefix(name, "assets/"),
 	}
@@ -82,39 +84,8 @@ func contentType(name string, body []byte) string {
 	return http.DetectContentType(body)
 }
 
-// dashboard serves the files, and index.html for every page that the dashboard has an address for. Pages need a
-// session; the files they are made of hold nothing secret.
-func (a *API) dashboard(w http.ResponseWriter, r *http.Request) {
-	name := r.URL.Path
-	if f, found := a.static.files[name]; found && name != "/index.html" {
-		f.serve(w, r)
-		return
-	}
-	if page := name == "/" || name == "/index.html" || (path.Ext(name) == "" && wantsHTML(r)); !page {
-		httpjson.Error(w, http.StatusNotFound, "there is no such page")
-		return
-	}
-	if !a.Open {
-		switch ok, err := a.gate.SignedIn(r); {
-		case err != nil:
-			a.fail(w, r, err)
-			return
-		case !ok:
-			http.Redirect(w, r, "/login?"+url.Values{"next": {r.URL.RequestURI()}}.Encode(), http.StatusSeeOther)
-			return
-		}
-	}
-	f, found := a.static.files["/index.html"]
-	if !found {
-		httpjson.Error(w, http.StatusNotFound, "this build has no dashboard; the figures are at /api/instances/stats")
-		return
-	}
-	f.serve(w, r)
-}
-
-func wantsHTML(r *http.Request) bool { return strings.Contains(r.Header.Get("Accept"), "text/html") }
-
-func (f staticFile) serve(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP sends the file.
+func (f File) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("ETag", f.etag)
 	h.Set("Cache-Control", "no-cache")
@@ -124,13 +95,13 @@ func (f staticFile) serve(w http.ResponseWriter, r *http.Request) {
 	if f.zipped != nil {
 		h.Add("Vary", "Accept-Encoding")
 	}
-	if matchesETag(r.Header.Get("If-None-Match"), f.etag) {
+	if transfer.MatchesETag(r.Header.Get("If-None-Match"), f.etag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
 	h.Set("Content-Type", f.kind)
 	body := f.body
-	if f.zipped != nil && acceptsGzip(r) {
+	if f.zipped != nil && transfer.AcceptsGzip(r) {
 		h.Set("Content-Encoding", "gzip")
 		body = f.zipped
 	}

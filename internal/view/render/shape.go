@@ -1,4 +1,4 @@
-package view
+package render
 
 import (
 	"fmt"

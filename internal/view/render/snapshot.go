@@ -1,20 +1,12 @@
-package view
+package render
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"dnsfleet/internal/fleet"
-)
-
-// A snapshot that is dear to build is used for a while: building takes at most a tenth of the time, and no snapshot is
-// older than maxPause.
-const (
-	pauseFactor = 10
-	maxPause    = 500 * time.Millisecond
 )
 
 // snapshot is the whole view at one moment. It never changes; ages are added when it is rendered.
@@ -36,54 +28,27 @@ type snapshot struct {
 	encoded  atomic.Pointer[encodedParts] // made when first needed
 }
 
-// snapshot returns one that shows all that the View knows, or that is at most maxPause old unless it is forced.
-func (v *View) snapshot() *snapshot {
-	if s := v.snap.Load(); s != nil && time.Since(s.built) < s.pause && !v.forced.Load() {
-		return s
-	}
-	v.build.Lock()
-	defer v.build.Unlock()
-	began := time.Now()
-	if s := v.snap.Load(); s != nil && began.Sub(s.built) < s.pause && !v.forced.Load() {
-		return s // somebody else has built it meanwhile
-	}
-	v.forced.Store(false)
-	s := v.newSnapshot(v.snap.Load())
-	s.built = time.Now()
-	s.pause = min(pauseFactor*s.built.Sub(began), maxPause)
-	v.snap.Store(s)
-	return s
-}
-
-// newSnapshot renders the fleet as it is now; old is the one before, or nil. v.build is held.
-func (v *View) newSnapshot(old *snapshot) *snapshot {
-	v.mu.Lock()
-	s := &snapshot{at: v.anchor.now(), loaded: v.loaded}
-	entries, tokens, policy := slices.Collect(maps.Values(v.entries)), v.tokens, v.policy
-	for _, part := range slices.Sorted(maps.Keys(v.errs)) {
-		s.errs = append(s.errs, fleet.PartError{Part: part, Error: v.errs[part]})
-	}
-	v.mu.Unlock()
-	s.errs = append(s.errs, fleet.PartError{Part: partQueries, Error: "query log is not available"})
-
+// newSnapshot renders the fleet as it is now; old is the one before, or nil. r.build is held.
+func (r *Renderer) newSnapshot(state State, old *snapshot) *snapshot {
+	s := &snapshot{at: state.At, loaded: state.Loaded, errs: state.Errors}
 	revoked := map[string]bool{}
-	for _, t := range tokens {
+	for _, t := range state.Tokens {
 		revoked[t.ID] = t.Revoked()
 	}
-	v.addLocal(s, entries, policy)
+	r.addLocal(s, state)
 	used := map[string]bool{}
-	for _, e := range entries {
-		used[e.in.TokenID] = true
-		if s.local != nil && e.in.ID == s.local.key {
+	for _, e := range state.Entries {
+		used[e.Instance.TokenID] = true
+		if s.local != nil && e.Instance.ID == s.local.key {
 			continue
 		}
-		s.add(e.render(revoked[e.in.TokenID], policy, s.at))
+		s.add(e.render(revoked[e.Instance.TokenID], state.PolicyHash, s.at))
 	}
-	v.addNever(s, tokens, used)
+	r.addNever(s, state.Tokens, used)
 	for _, lines := range [][]*line{s.primaries, s.replicas} {
 		slices.SortFunc(lines, compareLines)
 	}
-	v.sum(s)
+	r.sum(s)
 	s.edition = 1
 	if old != nil {
 		s.edition = old.edition
@@ -102,64 +67,67 @@ func (s *snapshot) add(l *line) {
 	}
 }
 
-// render returns the line of e at now, the same one as long as nothing but the age differs. View.build is held.
-func (e *entry) render(revoked bool, policy string, now time.Time) *line {
-	status := e.in.StatusAt(now)
+// render returns the line of e at now, the same one as long as nothing but the age differs. Renderer.build is held.
+func (e *Entry) render(revoked bool, policy string, now time.Time) *line {
+	status := e.Instance.StatusAt(now)
 	if l := e.line; l != nil && l.byAge == status && l.revoked == revoked && l.policy == policy {
 		return l
 	}
-	e.line = newLine(fleet.NewRow(e.in, fleet.SourcePush, revoked, policy, now), e.in.LastSeen)
-	e.line.report, e.line.byAge, e.line.revoked, e.line.policy = e.in.Report, status, revoked, policy
+	e.line = newLine(fleet.NewRow(e.Instance, fleet.SourcePush, revoked, policy, now), e.Instance.LastSeen)
+	e.line.byAge, e.line.revoked, e.line.policy = status, revoked, policy
+	if status != fleet.StatusOffline {
+		e.line.report = e.Instance.Report
+	}
 	return e.line
 }
 
 // addLocal adds the answering primary, whose counters are live and whose age is nothing.
-func (v *View) addLocal(s *snapshot, entries []*entry, policy string) {
-	if v.local == nil {
+func (r *Renderer) addLocal(s *snapshot, state State) {
+	if state.Local == nil {
 		return
 	}
-	in := v.local()
+	in := *state.Local
 	in.Role, in.LastSeen, in.ExpiresAt = fleet.RolePrimary, s.at, s.at.Add(time.Hour)
-	for _, e := range entries {
-		if e.in.ID != in.ID {
+	for _, e := range state.Entries {
+		if e.Instance.ID != in.ID {
 			continue
 		}
-		in.FirstSeen, in.Ended = e.in.FirstSeen, e.in.Ended
-		if e.in.BootID != in.BootID { // the boot before us: our first report will end it
-			in.Ended = e.in.Lifetime()
+		in.FirstSeen, in.Ended = e.Instance.FirstSeen, e.Instance.Ended
+		if e.Instance.BootID != in.BootID { // the boot before us: our first report will end it
+			in.Ended = e.Instance.Lifetime()
 		}
 	}
-	row := fleet.NewRow(in, fleet.SourceLocal, false, policy, s.at)
+	row := fleet.NewRow(in, fleet.SourceLocal, false, state.PolicyHash, s.at)
 	if !s.loaded { // what earlier boots counted is not known yet
 		row.Lifetime = nil
 	}
 	s.local = newLine(row, s.at)
 	s.local.report = in.Report
-	s.localSum = s.local.checksum(v.shape)
+	s.localSum = s.local.checksum(r.shape)
 	s.add(s.local)
 }
 
 // addNever adds the tokens that nothing was ever seen of.
-func (v *View) addNever(s *snapshot, tokens []fleet.Token, used map[string]bool) {
+func (r *Renderer) addNever(s *snapshot, tokens []fleet.Token, used map[string]bool) {
 	never := map[string]*line{}
 	for _, t := range tokens {
 		if !t.FirstUsedAt.IsZero() || used[t.ID] {
 			continue
 		}
 		row := fleet.NeverRow(t)
-		l := v.never[t.ID]
+		l := r.never[t.ID]
 		if l == nil || l.row.Name != row.Name || l.row.Status != row.Status {
 			l = newLine(row, time.Time{})
 		}
 		never[t.ID] = l
 		s.add(l)
 	}
-	v.never = never
+	r.never = never
 }
 
 // sum computes what stands for the whole fleet.
-func (v *View) sum(s *snapshot) {
-	rows := v.rowBuffer[:0]
+func (r *Renderer) sum(s *snapshot) {
+	rows := r.rowBuffer[:0]
 	s.statuses = map[fleet.Status]int{}
 	for _, lines := range [][]*line{s.primaries, s.replicas} {
 		for _, l := range lines {
@@ -169,7 +137,7 @@ func (v *View) sum(s *snapshot) {
 	}
 	s.coverage, s.totals = fleet.Cover(rows), fleet.Sum(rows)
 	clear(rows)
-	v.rowBuffer = rows[:0]
+	r.rowBuffer = rows[:0]
 }
 
 // equal reports whether both show the same, but for ages and the local line.
