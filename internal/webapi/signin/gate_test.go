@@ -216,7 +216,9 @@ func TestAttemptsAreBoundedByNetworkAndTogether(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		for i := range 10_000 { // memory stays bounded, and so do the attempts
-			try(d, fmt.Sprintf("[2001:db8:%x::1]:1", i))
+			if err := try(d, fmt.Sprintf("[2001:db8:%x::1]:1", i)); err == nil {
+				t.Fatal("a guess was right")
+			}
 		}
 		time.Sleep(time.Second)
 		d.from = "203.0.113.1:1"
