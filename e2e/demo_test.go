@@ -31,7 +31,7 @@ type demoRun struct {
 
 func startDemo(t *testing.T, args ...string) *demoRun {
 	t.Helper()
-	d := &demoRun{cmd: exec.Command(binary, append([]string{"demo", "--web", "127.0.0.1:0"}, args...)...), lines: make(chan string, 1000)} //nolint:gosec,noctx // ended below
+	d := &demoRun{cmd: exec.Command(binary, append([]string{"demo", "--web", "127.0.0.1:0"}, args...)...), lines: make(chan string, 1000)} //nolint:noctx // ended below
 	d.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TMPDIR=" + t.TempDir()}
 	out, err := d.cmd.StdoutPipe()
 	if err != nil {
@@ -42,15 +42,16 @@ func startDemo(t *testing.T, args ...string) *demoRun {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		d.cmd.Process.Kill() //nolint:errcheck,gosec // it has ended by itself in a good test
-		for range d.lines {
+		d.cmd.Process.Kill()        //nolint:errcheck // it has ended by itself in a good test
+		for line := range d.lines { // until it has ended
+			t.Log(line)
 		}
 	})
 	go func() {
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			d.lines <- lines.Text()
 		}
-		d.cmd.Wait() //nolint:errcheck,gosec // its state is read below
+		d.cmd.Wait() //nolint:errcheck // its state is read below
 		close(d.lines)
 	}()
 	d.read(t, "Next: ", func(line string) {

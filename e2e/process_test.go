@@ -35,7 +35,7 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "dnsfleet")
-	build := exec.Command("go", "build", "-o", binary, "../cmd/dnsfleet") //nolint:gosec,noctx // our own program, before any test
+	build := exec.Command("go", "build", "-o", binary, "../cmd/dnsfleet") //nolint:noctx // our own program, before any test
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
 		return 1
@@ -74,7 +74,7 @@ func start(t *testing.T, name, role string, e env) *process {
 func startWith(t *testing.T, name, role string, e env, alive func() error) *process {
 	t.Helper()
 	p := &process{t: t, name: name, log: new(lockedBuffer), exited: make(chan struct{})}
-	p.cmd = exec.Command(binary, role) //nolint:gosec,noctx // ended by its own id, below
+	p.cmd = exec.Command(binary, role) //nolint:noctx // ended by its own id, below
 	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
 	for k, v := range e {
 		p.cmd.Env = append(p.cmd.Env, k+"="+v)
@@ -84,7 +84,7 @@ func startWith(t *testing.T, name, role string, e env, alive func() error) *proc
 		t.Fatal(err)
 	}
 	go func() {
-		p.cmd.Wait() //nolint:errcheck,gosec // how it ended shows in its log
+		p.cmd.Wait() //nolint:errcheck // how it ended shows in its log
 		close(p.exited)
 	}()
 	t.Cleanup(func() {
@@ -106,7 +106,7 @@ func startWith(t *testing.T, name, role string, e env, alive func() error) *proc
 
 // kill ends the process at once, as a power cut would.
 func (p *process) kill() {
-	p.cmd.Process.Kill() //nolint:errcheck,gosec // it may be gone already
+	p.cmd.Process.Kill() //nolint:errcheck // it may be gone already
 	<-p.exited
 }
 
@@ -177,7 +177,7 @@ var handedOut sync.Map
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	for range 100 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)) //nolint:gosec // any port will do
+		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))
 		if _, taken := handedOut.LoadOrStore(addr, true); taken {
 			continue
 		}
@@ -227,7 +227,7 @@ func cli(t *testing.T, e env, args ...string) []byte {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, args...) //nolint:gosec // our own program
+	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
 	for k, v := range e {
 		cmd.Env = append(cmd.Env, k+"="+v)

@@ -131,7 +131,7 @@ func awaitReadyWithin(t *testing.T, check func() error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	if awaitReady(ctx, []func() error{check}) != nil {
+	if !awaitReady(ctx, []func() error{check}) {
 		t.Fatalf("not ready: %v", check())
 	}
 }
@@ -176,7 +176,7 @@ func (f *clockFleet) await(t *testing.T, when string, skews map[string]float64) 
 		}
 		return nil
 	}
-	if awaitReady(ctx, []func() error{check}) != nil {
+	if !awaitReady(ctx, []func() error{check}) {
 		t.Fatal(check())
 	}
 	hold := time.NewTimer(3 * quickInterval)

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -149,7 +148,7 @@ func readSecretFiles(t reflect.Type) error {
 		if os.Getenv(name) != "" {
 			return fmt.Errorf("%w: %s and %s_FILE are both set: give one of them", errConfig, name, name)
 		}
-		content, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+		content, err := os.ReadFile(path)
 		if err != nil {
 			return fmt.Errorf("%w: %s_FILE=%q: must be a readable file: %w", errConfig, name, path, err)
 		}
@@ -242,7 +241,7 @@ func (c *instanceConfig) complete() error {
 
 // keptID reads the instance's id from path, or makes one and keeps it there.
 func keptID(path string) (string, error) {
-	content, err := os.ReadFile(path) //nolint:gosec // a file of our own in the data dir
+	content, err := os.ReadFile(path)
 	if err == nil {
 		return strings.TrimSpace(string(content)), nil
 	}
@@ -254,12 +253,4 @@ func keptID(path string) (string, error) {
 		return "", fmt.Errorf("keep instance id: %w", err)
 	}
 	return id, nil
-}
-
-// allowed are the prefixes that are answered.
-func (c *instanceConfig) allowed(defaults []netip.Prefix) []netip.Prefix {
-	if len(c.AllowClients) == 0 {
-		return defaults
-	}
-	return c.AllowClients
 }

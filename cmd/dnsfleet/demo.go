@@ -15,6 +15,7 @@ import (
 
 	"dnsfleet/internal/demo"
 	"dnsfleet/internal/fleet"
+	"dnsfleet/internal/store/redis"
 )
 
 // demoOptions are the flags of `dnsfleet demo`.
@@ -55,6 +56,7 @@ func runDemo(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		return fmt.Errorf("make demo directory: %w", err)
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	redis.LogClient(log)
 	return errors.Join(runDemoIn(ctx, dir, o, log, stdout), os.RemoveAll(dir))
 }
 
@@ -90,10 +92,10 @@ func runDemoIn(ctx context.Context, dir string, o demoOptions, log *slog.Logger,
 		tasks = append(tasks, r.run)
 	}
 	tasks = append(tasks, func(ctx context.Context) error {
-		if err := awaitReady(ctx, append([]func() error{p.ready}, readiness(replicas)...)); err != nil {
-			return nil // ctx has ended
+		if awaitReady(ctx, append([]func() error{p.ready}, readiness(replicas)...)) {
+			return demo.Traffic(ctx, targets)
 		}
-		return demo.Traffic(ctx, targets)
+		return nil
 	})
 	if err := tellDemo(stdout, p, replicas, o); err != nil {
 		return err
@@ -106,7 +108,7 @@ func runDemoIn(ctx context.Context, dir string, o demoOptions, log *slog.Logger,
 
 func writeDemoPolicy(dir, upstream string) (string, error) {
 	list := filepath.Join(dir, "blocklist.txt")
-	f, err := os.Create(list) //nolint:gosec // in the demo's own directory
+	f, err := os.Create(list)
 	if err != nil {
 		return "", fmt.Errorf("write demo block list: %w", err)
 	}
@@ -193,18 +195,18 @@ func readiness(replicas []*following) []func() error {
 	return checks
 }
 
-// awaitReady returns when every check has nothing to object to, or with ctx's error.
-func awaitReady(ctx context.Context, checks []func() error) error {
+// awaitReady returns true when every check has nothing to object to, false when ctx has ended before.
+func awaitReady(ctx context.Context, checks []func() error) bool {
 	for _, check := range checks {
 		for check() != nil {
 			select {
 			case <-ctx.Done():
-				return ctx.Err()
+				return false
 			case <-time.After(50 * time.Millisecond):
 			}
 		}
 	}
-	return nil
+	return true
 }
 
 // dieAfter runs a replica and lets it die after d: no last push, no word to anybody.

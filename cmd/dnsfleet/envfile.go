@@ -51,6 +51,9 @@ func writeConfig(w io.Writer, cfg any) error {
 			}
 			text = strings.Join(parts, ",")
 		}
+		if text == "" && field.Tag.Get("default") != "" {
+			text = "off" // only listeners can be without a value although they have a default
+		}
 		if _, err := fmt.Fprintf(w, "%s=%s\n", field.Tag.Get("envconfig"), text); err != nil {
 			return err
 		}

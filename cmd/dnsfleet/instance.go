@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"dnsfleet/internal/bootstrap"
@@ -63,7 +64,7 @@ func newInstance(ctx context.Context, cfg instanceConfig, role fleet.Role, wall 
 		return nil, fmt.Errorf("make DNS engine: %w", err)
 	}
 	if err := n.engine.Bind(ctx); err != nil {
-		return nil, fmt.Errorf("DNSFLEET_DNS_LISTEN=%q: %w", cfg.DNSListen, err)
+		return nil, fmt.Errorf("DNSFLEET_DNS_LISTEN=%q: %w", strings.Join(cfg.DNSListen, ","), err)
 	}
 	if err := n.dialer.SetOwn(n.engine.Addrs()); err != nil {
 		return nil, fmt.Errorf("tell the bootstrap resolver its own listeners: %w", err)

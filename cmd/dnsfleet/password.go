@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"dnsfleet/internal/store"
 	"dnsfleet/internal/webapi/signin"
@@ -41,4 +42,22 @@ func (p *password) hash(ctx context.Context) (string, error) {
 		fmt.Fprintf(p.notice, "\n  The dashboard's password is: %s\n  It was made at this first start and is shown only now. DNSFLEET_ADMIN_PASSWORD sets another.\n\n", made)
 	})
 	return p.known, err
+}
+
+// make sees to it that there is a password from the start on, so that it is printed then and not at the first sign-in.
+func (p *password) make(ctx context.Context) error {
+	for {
+		attempt, cancel := context.WithTimeout(ctx, policyTimeout)
+		_, err := p.hash(attempt)
+		cancel()
+		if err == nil {
+			<-ctx.Done()
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+	}
 }

@@ -85,7 +85,7 @@ func readSeed(file string) (fleet.Policy, error) {
 	if file == "" {
 		return fleet.DefaultPolicy(), nil
 	}
-	text, err := os.ReadFile(file) //nolint:gosec // the operator names the file
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return fleet.Policy{}, fmt.Errorf("%w: DNSFLEET_POLICY_FILE=%q: must be a readable file: %w", errConfig, file, err)
 	}

@@ -45,6 +45,7 @@ func runPrimary(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		return writeConfig(stdout, cfg)
 	}
 	log := newLogger(cfg.instanceConfig, stderr)
+	redis.LogClient(log)
 	warnUnknown(ctx, log)
 	p, err := newPrimary(ctx, cfg, time.Now, log, stderr)
 	if err != nil {
@@ -73,6 +74,8 @@ type primary struct {
 	follower *replica.Follower
 	reporter *replica.Reporter
 	view     *view.View
+	open     bool // the web asks for no password
+	password *password
 	sync     *syncapi.Server
 	servers  []*httpserve.Server // the web's first
 }
@@ -112,15 +115,15 @@ func newPrimary(ctx context.Context, cfg primaryConfig, wall func() time.Time, l
 
 // bindWeb binds the web listener, and the sync listener where it is one of its own.
 func (p *primary) bindWeb(ctx context.Context, notice io.Writer) error {
-	open := p.cfg.AdminPassword == "" && p.cfg.WebListen.loopback()
-	password := newPassword(string(p.cfg.AdminPassword), p.store, notice)
+	p.open = p.cfg.AdminPassword == "" && p.cfg.WebListen.loopback()
+	p.password = newPassword(string(p.cfg.AdminPassword), p.store, notice)
 	api, err := webapi.New(webapi.Options{
 		View: p.view, Store: p.store, History: p.cfg.history(), CheckPolicy: dns.CheckPolicy,
 		PolicyChanged: func(doc fleet.PolicyDoc) {
 			p.policy.hint()
 			p.sync.PolicyChanged(doc.Hash)
 		},
-		Open: open, PasswordHash: password.hash, Release: version(), Ready: p.ready, Metrics: p.metrics(), Static: web.Files(), Log: p.log,
+		Open: p.open, PasswordHash: p.password.hash, Release: version(), Ready: p.ready, Metrics: p.metrics(), Static: web.Files(), Log: p.log,
 	})
 	if err != nil {
 		return fmt.Errorf("make web API: %w", err)
@@ -200,6 +203,9 @@ func (p *primary) run(ctx context.Context) error {
 		p.log.InfoContext(ctx, "primary listens", "url", s.URL())
 	}
 	serving := []task{p.view.Run, p.sync.Run, p.watchPolicy}
+	if !p.open {
+		serving = append(serving, p.password.make)
+	}
 	for _, s := range p.servers {
 		serving = append(serving, s.Run)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"dnsfleet/internal/fleet"
 	"dnsfleet/internal/store"
+	"dnsfleet/internal/store/redis"
 )
 
 const tokenUsage = `dnsfleet token create --name NAME [--instance ID ... | --any] [--json]
@@ -69,7 +70,9 @@ func runToken(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	if c.store, err = openStore(ctx, cfg, nil, newLogger(cfg.instanceConfig, stderr)); err != nil {
+	log := newLogger(cfg.instanceConfig, stderr)
+	redis.LogClient(log)
+	if c.store, err = openStore(ctx, cfg, nil, log); err != nil {
 		return err
 	}
 	switch action {

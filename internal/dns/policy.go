@@ -62,7 +62,7 @@ func (e *Engine) Apply(ctx context.Context, doc fleet.PolicyDoc) (unapplied []st
 		e.cache.Clear() // other upstreams may know other answers
 	}
 	slices.Sort(unapplied)
-	e.opts.Log.InfoContext(ctx, "policy applied", "revision", doc.Revision, "hash", doc.Hash, "rules", next.rules.String(), "unapplied", len(unapplied))
+	e.opts.Log.DebugContext(ctx, "engine works by another policy", "revision", doc.Revision, "hash", doc.Hash, "rules", next.rules.String(), "unapplied", len(unapplied))
 	return unapplied, nil
 }
 

@@ -63,6 +63,7 @@ func NewPolicyDoc(p Policy, revision int64, now time.Time) PolicyDoc {
 
 // Hash identifies the content: equal policies have equal hashes on every instance of one release.
 func (p Policy) Hash() string {
+	p.fillNil() // a list that is nil and one that is empty mean the same
 	b, err := json.Marshal(p)
 	if err != nil {
 		panic(err) // cannot be: a Policy holds only texts and numbers

@@ -21,6 +21,7 @@ const (
 	maxUpstreams = 64
 	maxLists     = 256
 	maxUnapplied = 64
+	maxAcks      = 256
 	maxText      = 512
 
 	// MaxSlices is how many slices one report may carry.
@@ -201,6 +202,8 @@ func (r Report) Validate() error {
 		return fmt.Errorf("%w: upstreams names at most %d", ErrInvalid, maxUpstreams)
 	case len(r.Blocklist.Lists) > maxLists:
 		return fmt.Errorf("%w: blocklist names at most %d lists", ErrInvalid, maxLists)
+	case len(r.Acks) > maxAcks:
+		return fmt.Errorf("%w: a report carries at most %d acks", ErrInvalid, maxAcks)
 	case len(r.Slices) > MaxSlices:
 		return fmt.Errorf("%w: a report carries at most %d slices", ErrInvalid, MaxSlices)
 	}
@@ -220,6 +223,9 @@ func (r Report) validateTexts() error {
 	texts := append([]string{r.Release, r.PolicyHash, r.ControlURL}, r.PolicyUnapplied...)
 	for _, l := range r.Blocklist.Lists {
 		texts = append(texts, l.Name, l.Error)
+	}
+	for _, a := range r.Acks {
+		texts = append(texts, a.CommandID, a.Error)
 	}
 	for _, t := range texts {
 		if len(t) > maxText || !utf8.ValidString(t) {
@@ -248,10 +254,33 @@ func (r Report) validateNumbers() error {
 			return err
 		}
 	}
+	if err := r.validateFloats(); err != nil {
+		return err
+	}
 	for _, s := range r.Slices {
 		if err := s.Validate(); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// validateFloats holds measured figures to what can be measured: JSON cannot carry NaN, but 1e308 milliseconds.
+func (r Report) validateFloats() error {
+	figures := []*float64{
+		r.ResponseTime.Avg, r.ResponseTime.P50, r.ResponseTime.P95, r.ResponseTime.P99,
+		&r.CacheRefresh.AveragePerSweep24h, &r.CacheRefresh.StdDevPerSweep24h,
+	}
+	for _, u := range r.Upstreams {
+		figures = append(figures, u.Avg)
+	}
+	for _, f := range figures {
+		if f != nil && !(*f >= 0 && *f <= MaxCount) {
+			return fmt.Errorf("%w: averages and quantiles must lie between 0 and %d", ErrInvalid, uint64(MaxCount))
+		}
+	}
+	if h := r.Cache.HitRate; h != nil && !(*h >= 0 && *h <= 100) {
+		return fmt.Errorf("%w: hit_rate must lie between 0 and 100", ErrInvalid)
 	}
 	return nil
 }

@@ -59,7 +59,9 @@ func (s *Server) Addrs() []string {
 func (s *Server) Close() error {
 	var errs []error
 	for _, ep := range s.endpoints {
-		errs = append(errs, closed(ep.tcp))
+		if ep.tcp != nil { // one that could not be bound
+			errs = append(errs, closed(ep.tcp))
+		}
 		for _, conn := range ep.udp {
 			errs = append(errs, closed(conn))
 		}
