@@ -31,7 +31,7 @@ type demoRun struct {
 
 func startDemo(t *testing.T, args ...string) *demoRun {
 	t.Helper()
-	d := &demoRun{cmd: exec.Command(binary, append([]string{"demo", "--web", "127.0.0.1:0"}, args...)...), lines: make(chan string, 1000)} //nolint:noctx // ended below
+	d := &demoRun{cmd: exec.Command(binary, append([]string{"demo", "--web", "127.0.0.1:0"}, args...)...), lines: make(chan string, 1000)}
 	d.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TMPDIR=" + t.TempDir()}
 	out, err := d.cmd.StdoutPipe()
 	if err != nil {

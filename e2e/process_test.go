@@ -35,7 +35,7 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "dnsfleet")
-	build := exec.Command("go", "build", "-o", binary, "../cmd/dnsfleet") //nolint:noctx // our own program, before any test
+	build := exec.Command("go", "build", "-o", binary, "../cmd/dnsfleet")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
 		return 1
@@ -74,7 +74,7 @@ func start(t *testing.T, name, role string, e env) *process {
 func startWith(t *testing.T, name, role string, e env, alive func() error) *process {
 	t.Helper()
 	p := &process{t: t, name: name, log: new(lockedBuffer), exited: make(chan struct{})}
-	p.cmd = exec.Command(binary, role) //nolint:noctx // ended by its own id, below
+	p.cmd = exec.Command(binary, role)
 	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
 	for k, v := range e {
 		p.cmd.Env = append(p.cmd.Env, k+"="+v)
