@@ -240,3 +240,7 @@ export function outcomeList(d: Distribution): string {
     .map((o) => `${o} ${exact(d[o])}`)
     .join(", ");
 }
+
+export function cellClass(column: Column): string {
+  return [column.numeric && "num", column.wide && "wide"].filter(Boolean).join(" ");
+}

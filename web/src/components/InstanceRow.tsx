@@ -1,11 +1,10 @@
 import { Component } from "preact";
-import { COLUMNS, maxSkew, type Column } from "../columns";
+import { cellClass, COLUMNS, maxSkew, type Column } from "../columns";
 import { utc } from "../format";
 import { GLYPH } from "../health";
 import type { Span } from "../route";
 import type { Instance } from "../store/fleet";
 import { Age } from "./Age";
-import { classes } from "./InstanceTable";
 
 interface Props {
   row: Instance;
@@ -69,7 +68,7 @@ function FigureCell({ column, row, span }: { column: Column; row: Instance; span
   return (
     <td
       role="cell"
-      class={classes(column)}
+      class={cellClass(column)}
       data-column={column.id}
       data-label={column.label}
       data-mark={mark !== ""}

@@ -1,5 +1,5 @@
 import { useMemo } from "preact/hooks";
-import { COLUMNS, columnOf, type Column } from "../columns";
+import { cellClass, COLUMNS, columnOf, type Column } from "../columns";
 import { navigate, routeStore, type Direction } from "../route";
 import { DEFAULT_COLUMN, filterInstances, firstDirection, sortInstances } from "../sort";
 import type { Instance } from "../store/fleet";
@@ -52,7 +52,7 @@ function HeaderCell({ column, dir }: { column: Column; dir: Direction | null }) 
     <th
       role="columnheader"
       scope="col"
-      class={classes(column)}
+      class={cellClass(column)}
       aria-sort={dir === null ? "none" : dir === "asc" ? "ascending" : "descending"}
       data-column={column.id}
     >
@@ -64,10 +64,6 @@ function HeaderCell({ column, dir }: { column: Column; dir: Direction | null }) 
       </button>
     </th>
   );
-}
-
-export function classes(column: Column): string {
-  return [column.numeric && "num", column.wide && "wide"].filter(Boolean).join(" ");
 }
 
 function repeatedNames(instances: readonly Instance[]): Set<string> {
