@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -71,15 +72,20 @@ func (s *Server) startAnywhere() {
 	s.t.Fatalf("start %s: %v", s.binary, err)
 }
 
-// FreePort is a TCP port of 127.0.0.1 that was free a moment ago.
+// FreePort is a TCP port of 127.0.0.1 that was free a moment ago. It lies below those that the system gives to outgoing
+// connections: such a connection might take it while a server is down, even one to that server, which would then reach
+// itself.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("find a free port: %v", err)
+	for range 100 {
+		port := 10_000 + rand.IntN(20_000)
+		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("find a free port: none of a hundred was")
+	return 0
 }
 
 // Addr is where the server listens, host:port.
