@@ -18,6 +18,7 @@ import (
 
 	"dnsfleet/internal/control"
 	"dnsfleet/internal/fleet"
+	"dnsfleet/internal/webapi/apitest"
 )
 
 // engine remembers what was asked of it.
@@ -71,7 +72,7 @@ func (e *engine) Check(name string) control.Decision {
 
 func serve(t *testing.T, o control.Options) string {
 	t.Helper()
-	s := httptest.NewServer(control.New(o))
+	s := httptest.NewServer(apitest.Accepted(t, control.New(o)))
 	t.Cleanup(s.Close)
 	return s.URL
 }
@@ -81,6 +82,9 @@ func do(t *testing.T, method, url, body string, header ...string) (status int, t
 	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
 	}
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])

@@ -16,6 +16,7 @@ import (
 
 	"dnsfleet/internal/fleet"
 	"dnsfleet/internal/syncapi"
+	"dnsfleet/internal/webapi/apitest"
 )
 
 // storeTime is what memory's clock shows, within MaxFuture of the golden push.
@@ -164,7 +165,7 @@ func newPrimary(t *testing.T, options ...func(*syncapi.ServerOptions)) *primary 
 		option(&o)
 	}
 	p.sync = syncapi.NewServer(o)
-	p.Server = httptest.NewServer(p.sync.Handler())
+	p.Server = httptest.NewServer(apitest.Accepted(t, p.sync.Handler()))
 	t.Cleanup(p.Close)
 	return p
 }

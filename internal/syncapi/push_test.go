@@ -16,6 +16,7 @@ import (
 
 	"dnsfleet/internal/fleet"
 	"dnsfleet/internal/syncapi"
+	"dnsfleet/internal/webapi/apitest"
 )
 
 func zip(tb testing.TB, body []byte) []byte {
@@ -171,7 +172,7 @@ func TestPushesArrive(t *testing.T) {
 			r.SetBasicAuth("proxy", "user")
 		}},
 		"with fields of a later release":         {withUnknown, func(*http.Request) {}},
-		"with lists that are null":               {edited(t, nullLists), func(*http.Request) {}},
+		"with lists that are null":               {edited(t, nullLists), func(r *http.Request) { apitest.MarkBad(r) }}, // described as lists
 		"with a body of exactly one MiB":         {append(bytes.Clone(plain), bytes.Repeat([]byte{' '}, syncapi.MaxBody-len(plain))...), func(*http.Request) {}},
 		"with sent_at at the edge of the future": {with(t, storeTime.Add(fleet.MaxFuture), "sent_at"), func(*http.Request) {}},
 	} {
