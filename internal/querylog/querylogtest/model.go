@@ -137,7 +137,7 @@ func top(events []event, key func(event) string, limit int) []fleet.TopItem {
 // steps are the starts of the steps in [from, to).
 func steps(from, to time.Time, step time.Duration) []time.Time {
 	var starts []time.Time
-	first := from.Truncate(step)
+	first := stepOf(from, step)
 	if first.Before(from) {
 		first = first.Add(step)
 	}
@@ -145,4 +145,10 @@ func steps(from, to time.Time, step time.Duration) []time.Time {
 		starts = append(starts, at)
 	}
 	return starts
+}
+
+// stepOf is the start of the step that an instant is in.
+func stepOf(at time.Time, step time.Duration) time.Time {
+	ms := step.Milliseconds()
+	return time.UnixMilli(at.UnixMilli() / ms * ms).UTC()
 }
