@@ -208,11 +208,9 @@ func testSeries(t *testing.T, q question, reader querylog.Reader, grouped bool) 
 			wantNoGroups(t, "Series", len(got.Groups))
 			continue
 		}
-		inSteps := q.found
+		var inSteps []event // what lies before the first step is in none
 		if len(starts) > 0 {
 			inSteps = matching(q.found, fleet.QueryFilter{From: starts[0]})
-		} else {
-			inSteps = nil
 		}
 		ids, groups := byInstance(inSteps)
 		compareIDs(t, "Series", groupIDs(got.Groups, func(g fleet.QuerySeriesGroup) string { return g.InstanceID }), ids)

@@ -194,7 +194,7 @@ func (l *log) write(t *testing.T, sink querylog.Sink) {
 		go func() {
 			for i := w; i < len(l.batches); i += writers {
 				if err := sink.Write(t.Context(), l.batches[i]); err != nil {
-					errs <- fmt.Errorf("Write batch %d of %s: %w", l.batches[i].Seq, l.batches[i].InstanceID, err)
+					errs <- fmt.Errorf("write batch %d of %s: %w", l.batches[i].Seq, l.batches[i].InstanceID, err)
 					return
 				}
 			}

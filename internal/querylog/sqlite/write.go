@@ -5,7 +5,6 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -35,6 +34,7 @@ type writer struct {
 	words *words
 	ids   []eventIDs // room for the numbers of one batch
 	args  []any
+	next  int64 // tells apart the events of one millisecond
 }
 
 // eventIDs are the numbers of an event's words.
@@ -215,7 +215,6 @@ var (
 )
 
 func (w *writer) insertEvents(ctx context.Context, events []fleet.QueryEvent) error {
-	next := rand.Uint32()
 	for at := 0; at < len(events); {
 		n, text := rowsAtOnce, insertMany
 		if len(events)-at < rowsAtOnce {
@@ -223,12 +222,11 @@ func (w *writer) insertEvents(ctx context.Context, events []fleet.QueryEvent) er
 		}
 		w.args = w.args[:0]
 		for i := at; i < at+n; i++ {
-			w.args = w.appendEvent(w.args, &events[i], w.ids[i], next)
-			next++
+			w.args = w.appendEvent(w.args, &events[i], w.ids[i])
 		}
 		_, err := w.exec(ctx, text, w.args...)
 		if taken(err) {
-			err = w.insertSingly(ctx, w.args, next)
+			err = w.insertSingly(ctx, w.args)
 		}
 		if err != nil {
 			return err
@@ -238,8 +236,14 @@ func (w *writer) insertEvents(ctx context.Context, events []fleet.QueryEvent) er
 	return nil
 }
 
-func (w *writer) appendEvent(args []any, e *fleet.QueryEvent, ids eventIDs, number uint32) []any {
-	return append(args, e.Time.UnixMilli()<<idBits|int64(number%idsPerMS), ids.kind, typeNumber(e), ids.client, ids.name, micros(e.Duration))
+func (w *writer) appendEvent(args []any, e *fleet.QueryEvent, ids eventIDs) []any {
+	return append(args, w.id(e.Time.UnixMilli()), ids.kind, typeNumber(e), ids.client, ids.name, micros(e.Duration))
+}
+
+// id is a number for an event of that millisecond. It is free unless another process wrote, or after two million events.
+func (w *writer) id(ms int64) int64 {
+	w.next = (w.next + 1) % idsPerMS
+	return ms<<idBits | w.next
 }
 
 func typeNumber(e *fleet.QueryEvent) int64 {
@@ -259,16 +263,17 @@ func taken(err error) bool {
 }
 
 // insertSingly inserts events of which some have a number that is taken, which is rare: those get another one.
-func (w *writer) insertSingly(ctx context.Context, args []any, next uint32) error {
-	const tries = 100
+func (w *writer) insertSingly(ctx context.Context, args []any) error {
+	const tries, leap = 200, 10_007 // leaps get away from what another process numbered in a row
 	for ; len(args) > 0; args = args[columns:] {
 		var err error
 		for range tries {
 			if _, err = w.exec(ctx, insertOne, args[:columns]...); !taken(err) {
 				break
 			}
+			w.next += leap
 			id, _ := args[0].(int64)
-			args[0] = id>>idBits<<idBits | int64(rand.Uint32N(idsPerMS))
+			args[0] = w.id(id >> idBits)
 		}
 		if taken(err) {
 			return fmt.Errorf("%w: there are too many events of one millisecond", fleet.ErrInvalid)
