@@ -42,8 +42,8 @@ type shard struct {
 }
 
 func newBuffer(maxEvents, wakeEvents int) *buffer {
-	n := 4
-	for n < 2*runtime.GOMAXPROCS(0) && n < 64 {
+	n := 16
+	for n < 4*runtime.GOMAXPROCS(0) && n < 64 {
 		n *= 2
 	}
 	size := min(max(maxEvents/(4*n), 1), chunkEvents)

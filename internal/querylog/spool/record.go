@@ -82,6 +82,15 @@ func readHeader(r io.ReaderAt, offset, size int64) (header, bool) {
 	return h, ok && offset+h.size() <= size
 }
 
+// readPayload is the payload of the record at offset, nil when it is not sound.
+func readPayload(r io.ReaderAt, offset int64, h header) []byte {
+	payload := make([]byte, h.length)
+	if _, err := r.ReadAt(payload, offset+headerSize); err != nil && h.length > 0 || castagnoli(payload) != h.sum {
+		return nil
+	}
+	return payload
+}
+
 // find is the first whole record at or after offset; false when there is none before size.
 func find(r io.ReaderAt, offset, size int64) (at int64, h header, found bool) {
 	if h, ok := readHeader(r, offset, size); ok {

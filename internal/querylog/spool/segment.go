@@ -77,6 +77,12 @@ func (s *Spool) loadSegment(id uint64, last bool) error {
 		if !found {
 			break
 		}
+		if last && !h.done {
+			// The same goes for a last record for which the file has grown, but whose bytes did not follow.
+			if _, _, more := find(f, at+h.size(), info.Size()); !more && readPayload(f, at, h) == nil {
+				break
+			}
+		}
 		if !h.done {
 			if seg.next < 0 {
 				seg.next, seg.oldest = at, h.at

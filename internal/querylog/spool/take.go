@@ -25,8 +25,7 @@ func (s *Spool) Oldest() (Record, error) {
 			}
 			return Record{}, fmt.Errorf("read spool %s: %w", s.o.Dir, err)
 		}
-		payload := make([]byte, h.length)
-		if _, err := s.head.ReadAt(payload, seg.next+headerSize); err == nil && castagnoli(payload) == h.sum {
+		if payload := readPayload(s.head, seg.next, h); payload != nil {
 			r := Record{Payload: payload, Events: int(h.events), segment: seg.id, offset: seg.next}
 			s.taken = &r
 			return r, nil
