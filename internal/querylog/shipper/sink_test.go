@@ -70,14 +70,14 @@ func (s *sink) Write(ctx context.Context, b querylog.Batch) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	case well, lostAnswer, hangingAfter:
 	}
 	s.store(b)
-	switch m {
-	case lostAnswer:
-		return errAway
-	case hangingAfter:
+	if m == hangingAfter {
 		<-ctx.Done()
-		return ctx.Err()
+	}
+	if m == lostAnswer || m == hangingAfter {
+		return errAway
 	}
 	return nil
 }
