@@ -192,6 +192,19 @@ func TestEventsOfAllCoresComeOnce(t *testing.T) {
 	once(t, out, 40_000)
 }
 
+func TestRoomComesBackWithEveryHandOver(t *testing.T) {
+	out := &sink{}
+	r := recorder.New(recorder.Options{Sink: out, MaxEvents: 4096})
+	for i := range 40_000 {
+		r.RecordQuery(event(i))
+		if i%2000 == 1999 {
+			r.Flush(t.Context())
+		}
+	}
+	expect(t, "dropped", r.Stats().Dropped, 0)
+	once(t, out, 40_000)
+}
+
 func TestWhenTheSinkHangsEventsAreDroppedAndCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		free := make(chan struct{})

@@ -345,6 +345,26 @@ func TestDamageCostsOnlyWhatItHits(t *testing.T) {
 	}
 }
 
+func TestASoundRecordIsFoundBehindAnyAmountOfDamage(t *testing.T) {
+	for _, noise := range []int{1, 31, 64<<10 - 35, 64<<10 - 3, 64<<10 - 2, 64<<10 - 1, 64 << 10, 200_001} {
+		o := small(t)
+		s := open(t, o)
+		fill(t, s, 0, 5)
+		s.Close()
+		first := segments(t, o.Dir)[0]
+		content, err := os.ReadFile(first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(first, append(bytes.Repeat([]byte("D"), noise), content...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, o)
+		expect(t, fmt.Sprintf("records behind %d bytes", noise), take(t, s, 9), numbers(0, 5))
+		expect(t, "damaged places", s.Stats().Damaged, 1)
+	}
+}
+
 func TestASegmentThatIsGoneIsCounted(t *testing.T) {
 	o := small(t)
 	s := open(t, o)
