@@ -209,7 +209,8 @@ func (l *Log) Upstreams(ctx context.Context, f fleet.QueryFilter, byInstance boo
 	const failed = "outcome IN ('servfail', 'upstream_error')"
 	u := fleet.QueryUpstreams{Upstreams: []fleet.QueryUpstream{}}
 	columns := instance(byInstance) + ", toString(upstream_address) AS address, sum(queries) AS n, sumIf(queries, " + failed +
-		"), sumIf(duration_sum, NOT (" + failed + ")), quantilesDDMergeIf(0.01, 0.5, 0.95, 0.99)(latency, NOT (" + failed + "))"
+		"), sumIf(duration_sum, NOT (" + failed + ")), arrayMap(ns -> toFloat64(ns) / 1e6, quantilesDDMergeIf(0.01, 0.5, 0.95, 0.99)(latency, NOT (" +
+		failed + ")))"
 	rest := " WHERE upstream_address != ''" + perGroup("upstream_address", byInstance) + " ORDER BY instance_id, n DESC, address"
 	err := l.count(ctx, op, f, columns, rest, func(rows driver.Rows) error {
 		var id string
