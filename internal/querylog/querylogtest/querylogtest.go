@@ -21,7 +21,7 @@ import (
 	"dnsfleet/internal/querylog"
 )
 
-var events = flag.Int("querylog.events", 100_000, "how many events the query log's suite writes")
+var events = flag.Int("querylog.events", defaultEvents, "how many events the query log's suite writes")
 
 // patience is how long one answer may take on a slow, busy machine.
 const patience = 2 * time.Minute
