@@ -109,6 +109,7 @@ func (s *server) run(arguments url.Values, sql string) ([]byte, error) {
 			return nil, err
 		}
 	}
+	var settings []string
 	for name, values := range arguments {
 		if slices.Contains(transport, name) {
 			continue
@@ -116,7 +117,10 @@ func (s *server) run(arguments url.Values, sql string) ([]byte, error) {
 		if !settingName.MatchString(name) {
 			return nil, fmt.Errorf("Code: 115. DB::Exception: Setting %q is neither a builtin setting nor started with the prefix. (UNKNOWN_SETTING)", name)
 		}
-		if _, err := ask(connection, "SET "+name+" = "+quote(values[0]), "Null"); err != nil {
+		settings = append(settings, name+" = "+quote(values[0]))
+	}
+	if len(settings) > 0 {
+		if _, err := ask(connection, "SET "+strings.Join(settings, ", "), "Null"); err != nil {
 			return nil, err
 		}
 	}
