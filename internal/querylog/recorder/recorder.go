@@ -1,0 +1,180 @@
+// Package recorder collects an instance's query events and hands them on as batches.
+package recorder
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"dnsfleet/internal/fleet"
+	"dnsfleet/internal/querylog"
+	"dnsfleet/internal/querylog/batch"
+)
+
+// Options say whose events are collected and how. What is 0 or nil gets its default; the ids and Sink have none.
+type Options struct {
+	InstanceID string
+	BootID     string
+	Sink       querylog.Sink // takes the batches, one after the other; a shipper, where events are not to get lost
+
+	Interval     time.Duration // events are handed on at least this often; 500 ms
+	WakeEvents   int           // and when there are about this many; 8,192
+	MaxEvents    int           // bound of what is held; events beyond it are dropped; 131,072, which take 20 MB and their names
+	FlushTimeout time.Duration // bound of the last hand-over, after the context of Run has ended; 10 s
+	Log          *slog.Logger  // slog.DiscardHandler
+}
+
+// Recorder collects events. It may be used concurrently.
+//
+// Each event that was given to it is in the end dropped, refused, or in a batch that the sink took. A killed process
+// loses those that wait: what was recorded within the interval and the batch under way.
+type Recorder struct {
+	o      Options
+	buffer *buffer
+
+	handed, refused, batches atomic.Uint64
+	refusing                 atomic.Bool
+
+	mu     sync.Mutex // guards the following, and the order of batches
+	seq    uint64
+	chunks []*chunk
+	order  []place
+}
+
+// Stats count events since New.
+type Stats struct {
+	Recorded uint64 // taken by RecordQuery
+	Dropped  uint64 // not taken, because as many waited as may
+	Handed   uint64 // in batches that the sink took
+	Refused  uint64 // in batches that it did not take: they are lost
+	Batches  uint64 // handed or refused
+}
+
+// Waiting is how many events were recorded and not handed on yet.
+func (s Stats) Waiting() uint64 { return s.Recorded - min(s.Handed+s.Refused, s.Recorded) }
+
+// New makes a recorder. Run hands on what it collects.
+func New(o Options) *Recorder {
+	if o.Interval == 0 {
+		o.Interval = 500 * time.Millisecond
+	}
+	if o.WakeEvents == 0 {
+		o.WakeEvents = 8192
+	}
+	if o.MaxEvents == 0 {
+		o.MaxEvents = 128 << 10
+	}
+	if o.FlushTimeout == 0 {
+		o.FlushTimeout = 10 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Recorder{o: o, buffer: newBuffer(o.MaxEvents, o.WakeEvents)}
+}
+
+// RecordQuery takes an event. It never waits for a sink, and allocates only where a few hundred events need new room.
+func (r *Recorder) RecordQuery(e fleet.QueryEvent) { r.buffer.add(&e) }
+
+// Stats tell what became of events so far.
+func (r *Recorder) Stats() Stats {
+	handed, refused := r.handed.Load(), r.refused.Load() // first, so that they never exceed what was recorded
+	return Stats{
+		Handed: handed, Refused: refused, Batches: r.batches.Load(),
+		Recorded: r.buffer.recorded(), Dropped: r.buffer.dropped.Load(),
+	}
+}
+
+// Run hands on what is recorded, until ctx ends, and then what is left. What is recorded after that waits for Flush.
+func (r *Recorder) Run(ctx context.Context) error {
+	// A batch under way is not to fail because the process stops, nor may it keep the process from stopping.
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(r.o.FlushTimeout, cancel) })()
+	tick := time.NewTicker(r.o.Interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			r.Flush(work)
+			return nil
+		case <-tick.C:
+		case <-r.buffer.wake:
+		}
+		r.Flush(work)
+	}
+}
+
+// Flush hands on all that is recorded and returns when the sink has answered. A caller that stopped Run and then
+// everything that records calls it last.
+func (r *Recorder) Flush(ctx context.Context) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.chunks = r.buffer.collect(r.chunks[:0])
+	if len(r.chunks) == 0 {
+		return
+	}
+	events := r.sorted()
+	for len(events) > 0 {
+		n := batch.Cut(events)
+		r.seq++
+		r.hand(ctx, querylog.Batch{InstanceID: r.o.InstanceID, BootID: r.o.BootID, Seq: r.seq, Events: events[:n:n]})
+		events = events[n:]
+	}
+	r.buffer.release(r.chunks)
+	clear(r.chunks)
+}
+
+func (r *Recorder) hand(ctx context.Context, b querylog.Batch) {
+	err := r.o.Sink.Write(ctx, b)
+	r.batches.Add(1)
+	if err == nil {
+		r.handed.Add(uint64(len(b.Events)))
+		r.refusing.Store(false)
+		return
+	}
+	r.refused.Add(uint64(len(b.Events)))
+	if !r.refusing.Swap(true) { // one line for each time that it begins
+		r.o.Log.ErrorContext(ctx, "query events are lost, nothing takes them", "seq", b.Seq, "events", len(b.Events), "err", err)
+	}
+}
+
+// place is where in the chunks an event is.
+type place struct {
+	at    int64
+	chunk int32
+	index int32
+}
+
+// sorted is all events of the chunks, clean and oldest first, and empties the chunks. It sorts their places: an event is
+// nine times as large.
+func (r *Recorder) sorted() []fleet.QueryEvent {
+	r.order = r.order[:0]
+	for i, c := range r.chunks {
+		for j := range c.events {
+			e := &c.events[j]
+			batch.Clean(e)
+			r.order = append(r.order, place{e.Time.UnixMicro(), int32(i), int32(j)})
+		}
+	}
+	slices.SortFunc(r.order, func(a, b place) int {
+		switch {
+		case a.at < b.at:
+			return -1
+		case a.at > b.at:
+			return 1
+		}
+		return 0
+	})
+	events := make([]fleet.QueryEvent, len(r.order))
+	for i, p := range r.order {
+		events[i] = r.chunks[p.chunk].events[p.index]
+	}
+	for _, c := range r.chunks {
+		r.buffer.empty(c)
+	}
+	return events
+}
