@@ -1,5 +1,0 @@
-//go:build !race
-
-package querylogtest
-
-const defaultEvents = 100_000
