@@ -2,12 +2,15 @@ package main
 
 import (
 	"errors"
+	"iter"
 	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
+
+	"dnsfleet/internal/bootstrap"
 )
 
 const redacted = "[redacted]"
@@ -73,13 +76,24 @@ func (a listenAddr) loopback() bool {
 	return host == "localhost" || (err == nil && ip.IsLoopback())
 }
 
+// parts are the members of a comma list, without the blanks around them and without empty ones.
+func parts(text string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for part := range strings.SplitSeq(text, ",") {
+			if part = strings.TrimSpace(part); part != "" && !yield(part) {
+				return
+			}
+		}
+	}
+}
+
 // listenList is a comma list of listenAddr.
 type listenList []string
 
 // Decode reads "off" as none.
 func (l *listenList) Decode(text string) error {
 	*l = nil
-	for part := range strings.SplitSeq(text, ",") {
+	for part := range parts(text) {
 		addr, err := parseListen(part)
 		if err != nil {
 			return err
@@ -97,11 +111,7 @@ type prefixList []netip.Prefix
 // Decode reads the list.
 func (l *prefixList) Decode(text string) error {
 	*l = nil
-	for part := range strings.SplitSeq(text, ",") {
-		part = strings.TrimSpace(part)
-		if part == "" {
-			continue
-		}
+	for part := range parts(text) {
 		if addr, err := netip.ParseAddr(part); err == nil {
 			*l = append(*l, netip.PrefixFrom(addr, addr.BitLen()))
 			continue
@@ -116,25 +126,12 @@ func (l *prefixList) Decode(text string) error {
 }
 
 // addrList is a comma list of IP or IP:port, completed with port 53.
-type addrList []string
+type addrList []netip.AddrPort
 
 // Decode reads the list.
-func (l *addrList) Decode(text string) error {
-	*l = nil
-	for part := range strings.SplitSeq(text, ",") {
-		part = strings.TrimSpace(part)
-		if part == "" {
-			continue
-		}
-		if addr, err := netip.ParseAddr(part); err == nil {
-			*l = append(*l, netip.AddrPortFrom(addr, 53).String())
-			continue
-		}
-		ap, err := netip.ParseAddrPort(part)
-		if err != nil {
-			return errors.New("must be a comma list of IP or IP:port")
-		}
-		*l = append(*l, ap.String())
+func (l *addrList) Decode(text string) (err error) {
+	if *l, err = bootstrap.ParseServers(text); err != nil {
+		return errors.New("must be a comma list of IP or IP:port")
 	}
 	return nil
 }
@@ -145,11 +142,8 @@ type urlList []string
 // Decode reads the list.
 func (l *urlList) Decode(text string) error {
 	*l = nil
-	for part := range strings.SplitSeq(text, ",") {
-		part = strings.TrimRight(strings.TrimSpace(part), "/")
-		if part == "" {
-			continue
-		}
+	for part := range parts(text) {
+		part = strings.TrimRight(part, "/")
 		u, err := url.Parse(part)
 		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 			return errors.New("must be a comma list of http:// or https:// URLs")

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"path/filepath"
 	"strings"
 	"time"
@@ -40,15 +39,7 @@ func newInstance(ctx context.Context, cfg instanceConfig, role fleet.Role, wall 
 			err = errors.Join(err, n.abandon())
 		}
 	}()
-	var servers []netip.AddrPort
-	for _, text := range cfg.BootstrapDNS {
-		server, err := netip.ParseAddrPort(text)
-		if err != nil {
-			return nil, fmt.Errorf("%w: DNSFLEET_BOOTSTRAP_DNS=%q: %w", errConfig, text, err)
-		}
-		servers = append(servers, server)
-	}
-	n.dialer, err = bootstrap.New(bootstrap.Options{Servers: servers, Own: cfg.DNSListen, Log: log})
+	n.dialer, err = bootstrap.New(bootstrap.Options{Servers: cfg.BootstrapDNS, Own: cfg.DNSListen, Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("%w: DNSFLEET_BOOTSTRAP_DNS: %w", errConfig, err)
 	}

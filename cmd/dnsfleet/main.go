@@ -109,3 +109,11 @@ func parseFlags(name string, args []string, stderr io.Writer, declare func(*flag
 	}
 	return nil
 }
+
+// parseCheck parses the arguments of a role, which has the flag --check and no other.
+func parseCheck(role string, args []string, stderr io.Writer) (check bool, err error) {
+	err = parseFlags(role, args, stderr, func(f *flag.FlagSet) {
+		f.BoolVar(&check, "check", false, "read and validate the configuration, print it without secrets, and exit")
+	})
+	return check, err
+}

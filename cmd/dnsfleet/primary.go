@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -28,10 +27,8 @@ import (
 
 // runPrimary is `dnsfleet primary`.
 func runPrimary(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	var check bool
-	if err := parseFlags("primary", args, stderr, func(f *flag.FlagSet) {
-		f.BoolVar(&check, "check", false, "read and validate the configuration, print it without secrets, and exit")
-	}); err != nil {
+	check, err := parseCheck("primary", args, stderr)
+	if err != nil {
 		return err
 	}
 	cfg, err := loadPrimary()

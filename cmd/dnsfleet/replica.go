@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,10 +23,8 @@ import (
 
 // runReplica is `dnsfleet replica`.
 func runReplica(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	var check bool
-	if err := parseFlags("replica", args, stderr, func(f *flag.FlagSet) {
-		f.BoolVar(&check, "check", false, "read and validate the configuration, print it without secrets, and exit")
-	}); err != nil {
+	check, err := parseCheck("replica", args, stderr)
+	if err != nil {
 		return err
 	}
 	cfg, err := loadReplica()
