@@ -13,6 +13,9 @@ IMAGE    ?= dnsfleet
 
 # A Node that scripts/deps.sh had to fetch, and the linters, come first.
 export PATH := $(TOOLS):$(PATH)
+# The linter keeps findings with the whole path of the tree it saw, so that a second clone would be judged by the rules
+# for other people's paths: a cache for each tree.
+export GOLANGCI_LINT_CACHE := $(CURDIR)/.cache/lint/$(subst /,-,$(CURDIR))
 
 .PHONY: help
 help: ## list the targets
