@@ -8,3 +8,8 @@ import "embed"
 //
 //go:embed sqlite/*.sql
 var SQLite embed.FS
+
+// SQLiteLog is the schema of the embedded query log, in the folder sqlitelog.
+//
+//go:embed sqlitelog/*.sql
+var SQLiteLog embed.FS

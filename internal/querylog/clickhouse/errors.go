@@ -1,0 +1,69 @@
+package clickhouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	ch "github.com/ClickHouse/clickhouse-go/v2"
+
+	"dnsfleet/internal/fleet"
+)
+
+// Codes of ClickHouse's exceptions.
+const (
+	codeUnknownTable = 60
+	codeTableExists  = 57
+	codeTooManyRows  = 158
+)
+
+// away are the codes of a server that cannot answer now and may do so later.
+var away = []int32{
+	159, // TIMEOUT_EXCEEDED
+	160, // TOO_SLOW
+	164, // READONLY
+	202, // TOO_MANY_SIMULTANEOUS_QUERIES
+	203, // NO_FREE_CONNECTION
+	209, // SOCKET_TIMEOUT
+	210, // NETWORK_ERROR
+	236, // ABORTED
+	241, // MEMORY_LIMIT_EXCEEDED
+	242, // TABLE_IS_READ_ONLY
+	243, // NOT_ENOUGH_SPACE
+	252, // TOO_MANY_PARTS
+	279, // ALL_CONNECTION_TRIES_FAILED
+	285, // TOO_FEW_LIVE_REPLICAS
+	319, // UNKNOWN_STATUS_OF_INSERT
+	394, // QUERY_WAS_CANCELLED
+	999, // KEEPER_EXCEPTION
+}
+
+func unavailable(op string, err error) error {
+	return fmt.Errorf("%s: %w: %w", op, fleet.ErrUnavailable, err)
+}
+
+// translate says what a failure of op means to a caller: all that is no answer of the server is fleet.ErrUnavailable.
+func translate(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	code := exceptionCode(err)
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, fleet.ErrUnavailable), errors.Is(err, fleet.ErrInvalid):
+		return fmt.Errorf("%s: %w", op, err)
+	case code == 0 || slices.Contains(away, code):
+		return unavailable(op, err)
+	case code == codeTooManyRows:
+		return fmt.Errorf("%s: that is more than %d million rows, ask for a shorter window: %w", op, maxRowsRead/1_000_000, fleet.ErrInvalid)
+	}
+	return fmt.Errorf("%s: %w", op, err)
+}
+
+// exceptionCode is 0 for an error that the server did not send.
+func exceptionCode(err error) int32 {
+	if e := (*ch.Exception)(nil); errors.As(err, &e) {
+		return e.Code
+	}
+	return 0
+}

@@ -1,0 +1,105 @@
+package clickhouse
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+
+	ch "github.com/ClickHouse/clickhouse-go/v2"
+
+	"dnsfleet/internal/fleet"
+)
+
+// parseURL turns the URL of the environment into the client's options.
+func parseURL(raw string) (*ch.Options, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		// The error of net/url shows the URL, and with it the password.
+		return nil, fmt.Errorf("the ClickHouse URL cannot be read (is a character of its password not escaped?): %w", fleet.ErrInvalid)
+	}
+	values := u.Query()
+	switch u.Scheme {
+	case "clickhouse":
+	case "clickhouse+http":
+		u.Scheme = "http"
+		values.Del("secure")
+	case "clickhouse+https":
+		u.Scheme = "https"
+		values.Set("secure", "true")
+	default:
+		return nil, fmt.Errorf("scheme %q of the ClickHouse URL is none of clickhouse, clickhouse+http, clickhouse+https: %w", u.Scheme, fleet.ErrInvalid)
+	}
+	if u.Hostname() == "" {
+		return nil, fmt.Errorf("the ClickHouse URL names no host: %w", fleet.ErrInvalid)
+	}
+	u.Host = withPorts(u.Host, u.Scheme, values.Get("secure") == "true")
+	u.RawQuery = values.Encode()
+	target, err := ch.ParseDSN(u.String())
+	if err != nil {
+		return nil, fmt.Errorf("the ClickHouse URL has a setting that cannot be used: %w", errors.Join(fleet.ErrInvalid, hideURL(err)))
+	}
+	if target.DialTimeout == 0 {
+		target.DialTimeout = dialTimeout
+	}
+	if target.Compression == nil && target.Protocol == ch.Native {
+		target.Compression = &ch.Compression{Method: ch.CompressionLZ4}
+	}
+	if target.MaxOpenConns == 0 {
+		target.MaxOpenConns = 16
+	}
+	target.ClientInfo.Products = append(target.ClientInfo.Products, struct{ Name, Version string }{"dnsfleet", "1"})
+	return target, nil
+}
+
+// withPorts adds the usual port to each host of the comma list that has none.
+func withPorts(hosts, scheme string, secure bool) string {
+	port := map[string]string{"http": "8123", "https": "8443", "clickhouse": "9000"}[scheme]
+	if scheme == "clickhouse" && secure {
+		port = "9440"
+	}
+	list := strings.Split(hosts, ",")
+	for i, host := range list {
+		if _, _, err := net.SplitHostPort(host); err != nil {
+			list[i] = net.JoinHostPort(strings.Trim(host, "[]"), port)
+		}
+	}
+	return strings.Join(list, ",")
+}
+
+func hideURL(err error) error {
+	if e := (*url.Error)(nil); errors.As(err, &e) {
+		return e.Err
+	}
+	return err
+}
+
+// dialer is nil where the client dials itself. With a dialer the client leaves TLS of the native protocol to it.
+func dialer(o Options, target *ch.Options) func(context.Context, string) (net.Conn, error) {
+	if o.DialContext == nil {
+		return nil
+	}
+	timeout := target.DialTimeout
+	return func(ctx context.Context, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		conn, err := o.DialContext(ctx, "tcp", address)
+		if err != nil || target.TLS == nil || target.Protocol != ch.Native {
+			return conn, err
+		}
+		config := target.TLS.Clone()
+		if config.ServerName == "" {
+			if config.ServerName, _, err = net.SplitHostPort(address); err != nil {
+				return nil, errors.Join(err, conn.Close())
+			}
+		}
+		secure := tls.Client(conn, config)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+		return secure, nil
+	}
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package querylogtest
+
+const defaultEvents = 100_000

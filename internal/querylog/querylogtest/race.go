@@ -1,0 +1,6 @@
+//go:build race
+
+package querylogtest
+
+// defaultEvents is fewer under the race detector, which makes a database in Go ten times as slow.
+const defaultEvents = 10_000

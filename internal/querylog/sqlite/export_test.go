@@ -1,0 +1,30 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+
+	"dnsfleet/internal/fleet"
+)
+
+// LimitPages lets the file grow no further than n pages, or what it has: a disk that is full.
+func (l *Log) LimitPages(ctx context.Context, n int) error {
+	return l.write(ctx, func(w *writer) error {
+		_, err := w.exec(ctx, fmt.Sprintf("PRAGMA max_page_count = %d", n))
+		return err
+	})
+}
+
+// RecodeRollup reads the binary form of a rollup's upstreams and outcomes and writes it again.
+func RecodeRollup(upstreams, outcomes []byte) (upstreamsAgain, outcomesAgain []byte, err error) {
+	m := upstreamTallies{}
+	if err := m.readBinary(upstreams); err != nil {
+		return nil, nil, err
+	}
+	var o fleet.Outcomes
+	if err := readOutcomes(outcomes, &o); err != nil {
+		return nil, nil, err
+	}
+	upstreamsAgain, err = m.appendBinary(nil)
+	return upstreamsAgain, appendOutcomes(nil, o), err
+}
