@@ -92,13 +92,6 @@ type QueryUpstreamGroup struct {
 	Upstreams  []QueryUpstream `json:"upstreams"`
 }
 
-// TopItem is one name of a top list. Its true count lies between Count-ErrorBound and Count.
-type TopItem struct {
-	Name       string `json:"name"`
-	Count      uint64 `json:"count"`
-	ErrorBound uint64 `json:"error_bound"` // 0 = exact
-}
-
 // QueryTop is the most frequent names or clients, by count, then name.
 type QueryTop struct {
 	Items  []TopItem       `json:"items"`
@@ -131,4 +124,19 @@ type QueryRow struct {
 type QueryPage struct {
 	Rows []QueryRow `json:"rows"`
 	Next *string    `json:"next"` // cursor of the next page, nil on the last
+}
+
+// QueryAnswer says what an answer about queries stands on.
+type QueryAnswer struct {
+	Enabled bool       `json:"enabled"` // whether a query log is read here
+	Source  string     `json:"source"`  // clickhouse, sqlite or reports
+	From    time.Time  `json:"from"`    // of the window that the answer covers, UTC
+	To      time.Time  `json:"to"`
+	Missing []QueryGap `json:"missing"` // what it does not cover; never nil
+}
+
+// QueryGap is something that an answer about queries does not cover.
+type QueryGap struct {
+	InstanceID string `json:"instance_id,omitempty"` // "" = of no instance in particular
+	Reason     string `json:"reason"`
 }

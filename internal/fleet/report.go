@@ -72,6 +72,12 @@ type Report struct {
 	ResponseTime         ResponseTime    `json:"response_time"`
 	Upstreams            []UpstreamStats `json:"upstreams"`
 
+	// QueryLog names the log that the instance's events go to: "off", "sqlite:" or "clickhouse:" and what tells it from
+	// others. "" = not known (yet).
+	QueryLog string `json:"query_log,omitempty"`
+	// LastHour is nil where the instance has not counted any query yet.
+	LastHour *LastHour `json:"last_hour,omitempty"`
+
 	Slices []Slice `json:"slices"`
 	Acks   []Ack   `json:"acks"`
 }

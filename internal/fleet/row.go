@@ -42,15 +42,27 @@ type Row struct {
 	ResponseTime         *ResponseTime   `json:"response_time"`
 	Recent               *Recent         `json:"recent"`
 	Lifetime             *Distribution   `json:"lifetime"`
+	LastHour             *RowHour        `json:"last_hour"`
+	QueryLog             *string         `json:"query_log"` // where its events go; see Report.QueryLog
 	Queries              *QueryBreakdown `json:"queries"`
 
 	recent Slice // merged, for totals
 }
 
-// QueryBreakdown is what the query log says of one instance's last hour.
+// RowHour is a report's last hour as people read it. In totals it is the merge of those of all instances.
+type RowHour struct {
+	From          time.Time `json:"from"` // the earliest of what was merged
+	UniqueClients uint64    `json:"unique_clients"`
+	TopDomains    []TopItem `json:"top_domains"`
+	TopBlocked    []TopItem `json:"top_blocked"`
+	TopClients    []TopItem `json:"top_clients"`
+}
+
+// QueryBreakdown is what the query log says of one instance's last hour, or, where that instance's events are in no log
+// that is read here, what its slices say.
 type QueryBreakdown struct {
-	Source string `json:"source"`
-	Window string `json:"window"`
+	Source string `json:"source"` // clickhouse, sqlite or reports
+	Window string `json:"window"` // such as 1h
 	Total  uint64 `json:"total"`
 	Quantiles
 	Upstreams []UpstreamStats `json:"upstreams"`

@@ -81,6 +81,7 @@ type Slice struct {
 	Outcomes  Outcomes        `json:"outcomes"`
 	Latency   Latency         `json:"latency"`
 	Upstreams []UpstreamSlice `json:"upstreams"`
+	Sketches                  // clients in ten-minute and hour slices, tops in hour slices
 }
 
 // UpstreamSlice is what a slice says of one upstream. Latency covers only exchanges that brought an answer, so

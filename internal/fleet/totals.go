@@ -10,7 +10,8 @@ type Totals struct {
 	CachedPercent        *float64     `json:"cached_percent"`
 	ErrorPercent         *float64     `json:"error_percent"`
 	Recent               *Recent      `json:"recent"`
-	UniqueClients        *uint64      `json:"unique_clients"`
+	UniqueClients        *uint64      `json:"unique_clients"` // of LastHour
+	LastHour             *RowHour     `json:"last_hour"`
 	Lists                ListRange    `json:"lists"`
 	// Lifetime is over all rows, and the only one that never goes back. It is nil while that of any instance is unknown.
 	Lifetime *Distribution `json:"lifetime"`
