@@ -7,11 +7,17 @@
 package clickhouse
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"net"
 	"regexp"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +49,8 @@ type Options struct {
 	Cluster string
 	// NoMigrate leaves the schema as it is. Migrate brings it up to date.
 	NoMigrate bool
+	// RootCAs are who may vouch for the server where the URL asks for TLS. nil = the system's.
+	RootCAs *x509.CertPool
 	// DialContext connects to a host by name. nil = the system's way.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	Log         *slog.Logger // nil discards
@@ -89,6 +97,9 @@ func Open(_ context.Context, o Options) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open query log: %w", err)
 	}
+	if target.TLS != nil && o.RootCAs != nil {
+		target.TLS.RootCAs = o.RootCAs
+	}
 	target.DialContext = dialer(o, target)
 	conn, err := ch.Open(target)
 	if err != nil {
@@ -104,6 +115,14 @@ func (l *Log) Close() error { return l.conn.Close() }
 
 // Source is the word by which answers name this log.
 func (l *Log) Source() string { return "clickhouse" }
+
+// ID names the log: two that reach the same database at the same hosts and ports have the same, whoever they sign in as. It
+// shows nothing of the URL.
+func (l *Log) ID() string {
+	hosts := slices.Sorted(slices.Values(l.target.Addr))
+	sum := sha256.Sum256([]byte(strings.Join(append(hosts, cmp.Or(l.target.Auth.Database, "default")), "\n")))
+	return "clickhouse:" + hex.EncodeToString(sum[:6])
+}
 
 // ready prepares the log before its first use. It fails as long as the server cannot be reached.
 func (l *Log) ready(ctx context.Context) (legacy span, err error) {
