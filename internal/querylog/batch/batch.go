@@ -30,14 +30,14 @@ const (
 
 const (
 	dayMicros = int64(24 * time.Hour / time.Microsecond)
-	endMicros = 84_006 * dayMicros // the day after 2199 ends: what ClickHouse and a four-digit year can hold
+	endMicros = 49_710 * dayMicros // 7 February 2106, the day in which ClickHouse's DateTime ends
 	maxMicros = uint64(24 * time.Hour / time.Microsecond)
 	maxRCode  = 1<<12 - 1 // RFC 6891, section 6.1.3
 )
 
-// Clean makes *e an event that a batch may hold: time in UTC from 1970 to 2199, time and duration in whole
-// microseconds, the client without a zone (which means something on one box only), texts of valid UTF-8 and at most
-// MaxText bytes, a known outcome. An event that it has not changed but in precision is the rule.
+// Clean makes *e an event that a batch may hold: time in UTC from 1970 to 6 February 2106, which every sink can store, time
+// and duration in whole microseconds, the client without a zone (which means something on one box only), texts of valid
+// UTF-8 and at most MaxText bytes, a known outcome. An event that it has not changed but in precision is the rule.
 func Clean(e *fleet.QueryEvent) {
 	e.Time = time.UnixMicro(min(max(e.Time.UnixMicro(), 0), endMicros-1)).UTC()
 	e.Duration = min(max(e.Duration, 0), 24*time.Hour).Truncate(time.Microsecond)

@@ -81,7 +81,7 @@ func TestABatchComesBackAsItWas(t *testing.T) {
 		"with the largest numbers":        with(func(e *fleet.QueryEvent) { e.QType, e.QClass, e.RCode, e.Duration = 65535, 65535, 4095, 24*time.Hour }),
 		"with the last outcome":           with(func(e *fleet.QueryEvent) { e.Outcome = fleet.NumOutcomes - 1 }),
 		"with the last moment of the day": with(func(e *fleet.QueryEvent) { e.Time = noon.Add(12*time.Hour - time.Microsecond) }),
-		"with the last moment of all":     {InstanceID: "a", BootID: "b", Seq: 1, Events: []fleet.QueryEvent{{Time: time.Date(2199, 12, 31, 23, 59, 59, 999_999_000, time.UTC)}}},
+		"with the last moment of all":     {InstanceID: "a", BootID: "b", Seq: 1, Events: []fleet.QueryEvent{{Time: time.Date(2106, 2, 6, 23, 59, 59, 999_999_000, time.UTC)}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			packed, err := c.Encode(b)
@@ -110,9 +110,9 @@ func TestWhatIsNoBatchIsNotEncoded(t *testing.T) {
 		"events of two days":       func(b *querylog.Batch) { b.Events[2].Time = noon.Add(12 * time.Hour) },
 		"events in disorder":       func(b *querylog.Batch) { b.Events[2].Time = noon.Add(-time.Hour) },
 		"a time before 1970":       func(b *querylog.Batch) { b.Events = b.Events[:1]; b.Events[0].Time = time.Time{} },
-		"a time after 2199": func(b *querylog.Batch) {
+		"a time on the day in which ClickHouse's end": func(b *querylog.Batch) {
 			b.Events = b.Events[:1]
-			b.Events[0].Time = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
+			b.Events[0].Time = time.Date(2106, 2, 7, 0, 0, 0, 0, time.UTC)
 		},
 		"a negative duration":  func(b *querylog.Batch) { b.Events[1].Duration = -1 },
 		"a duration of days":   func(b *querylog.Batch) { b.Events[1].Duration = 25 * time.Hour },

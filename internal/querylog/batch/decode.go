@@ -18,7 +18,7 @@ var (
 	errID     = fmt.Errorf("%w: instance and boot need an id", fleet.ErrInvalid)
 	errSeq    = fmt.Errorf("%w: seq must be a whole number from 1 to %d", fleet.ErrInvalid, uint64(fleet.MaxCount))
 	errCount  = fmt.Errorf("%w: a batch has 1 to %d events", fleet.ErrInvalid, MaxEvents)
-	errTime   = fmt.Errorf("%w: times lie between 1970 and 2199", fleet.ErrInvalid)
+	errTime   = fmt.Errorf("%w: times lie between 1970 and 6 February 2106", fleet.ErrInvalid)
 	errOrder  = fmt.Errorf("%w: the events of a batch are of one UTC day, oldest first", fleet.ErrInvalid)
 	errNumber = fmt.Errorf("%w: duration, outcome, rcode, qtype or qclass is out of range", fleet.ErrInvalid)
 	errText   = fmt.Errorf("%w: texts are UTF-8 of at most %d bytes", fleet.ErrInvalid, MaxText)
