@@ -20,20 +20,32 @@ type Options struct {
 	BootID     string
 	Sink       querylog.Sink // takes the batches, one after the other; a shipper, where events are not to get lost
 
-	Interval     time.Duration // events are handed on at least this often; 500 ms
+	// Observe sees every collection of events once, clean and oldest first, before it is cut into batches and whatever the
+	// sink says to them; nil for none. Calls follow each other, and the next waits for this one: Observe is quick, changes
+	// nothing, keeps the slice no longer than the call, and calls no Flush.
+	Observe func([]fleet.QueryEvent)
+
+	Interval     time.Duration // events are handed on at least this often, until SetInterval says otherwise; 500 ms
 	WakeEvents   int           // and when there are about this many; 8,192
 	MaxEvents    int           // bound of what is held; events beyond it are dropped; 131,072, which take 20 MB and their names
 	FlushTimeout time.Duration // bound of the last hand-over, after the context of Run has ended; 10 s
 	Log          *slog.Logger  // slog.DiscardHandler
 }
 
+// What SetInterval may set.
+const (
+	MinInterval = 100 * time.Millisecond
+	MaxInterval = 30 * time.Second
+)
+
 // Recorder collects events. It may be used concurrently.
 //
 // Each event that was given to it is in the end dropped, refused, or in a batch that the sink took. A killed process
 // loses those that wait: what was recorded within the interval and the batch under way.
 type Recorder struct {
-	o      Options
-	buffer *buffer
+	o        Options
+	buffer   *buffer
+	interval atomic.Int64 // nanoseconds
 
 	handed, refused, batches atomic.Uint64
 	refusing                 atomic.Bool
@@ -73,7 +85,15 @@ func New(o Options) *Recorder {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Recorder{o: o, buffer: newBuffer(o.MaxEvents, o.WakeEvents)}
+	r := &Recorder{o: o, buffer: newBuffer(o.MaxEvents, o.WakeEvents)}
+	r.interval.Store(int64(o.Interval))
+	return r
+}
+
+// SetInterval changes how often events are handed on at least, within MinInterval and MaxInterval. The interval that runs
+// ends as it was; the next is of the new length.
+func (r *Recorder) SetInterval(d time.Duration) {
+	r.interval.Store(int64(min(max(d, MinInterval), MaxInterval)))
 }
 
 // RecordQuery takes an event. It never waits for a sink, and allocates only where a few hundred events need new room.
@@ -94,7 +114,8 @@ func (r *Recorder) Run(ctx context.Context) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(r.o.FlushTimeout, cancel) })()
-	tick := time.NewTicker(r.o.Interval)
+	every := time.Duration(r.interval.Load())
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {
@@ -102,6 +123,10 @@ func (r *Recorder) Run(ctx context.Context) error {
 			r.Flush(work)
 			return nil
 		case <-tick.C:
+			if now := time.Duration(r.interval.Load()); now != every {
+				every = now
+				tick.Reset(every)
+			}
 		case <-r.buffer.wake:
 		}
 		r.Flush(work)
@@ -118,6 +143,9 @@ func (r *Recorder) Flush(ctx context.Context) {
 		return
 	}
 	events := r.sorted()
+	if r.o.Observe != nil {
+		r.o.Observe(events)
+	}
 	for len(events) > 0 {
 		n := batch.Cut(events)
 		r.seq++
