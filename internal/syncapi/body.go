@@ -35,20 +35,32 @@ func newZstdDecoder() *zstd.Decoder {
 	return d
 }
 
+// receive is the body of a request as it was sent, of at most limit bytes. It must arrive within d.
+func receive(w http.ResponseWriter, r *http.Request, limit int64, d time.Duration) ([]byte, error) {
+	// Not every writer has deadlines; the listener's own then has to do.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(d))
+	var received bytes.Buffer
+	received.Grow(bytes.MinRead + int(min(max(r.ContentLength, 0), limit)))
+	if _, err := received.ReadFrom(http.MaxBytesReader(w, r.Body, limit)); err != nil {
+		return nil, bodyError(err)
+	}
+	return received.Bytes(), nil
+}
+
+func bodyError(err error) error {
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return errBodyTooLarge
+	}
+	return fmt.Errorf("%w: %w", errBodyUnreadable, err)
+}
+
 // withBody gives use the unpacked body of a push, which is MaxBody long at most and is use's only until it returns.
 func (s *Server) withBody(w http.ResponseWriter, r *http.Request, use func(body []byte) error) error {
-	// Not every writer has deadlines; the listener's own then has to do.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
-	var received bytes.Buffer
-	received.Grow(bytes.MinRead + int(min(max(r.ContentLength, 0), MaxBody)))
-	if _, err := received.ReadFrom(http.MaxBytesReader(w, r.Body, MaxBody)); err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			return errBodyTooLarge
-		}
-		return fmt.Errorf("%w: %w", errBodyUnreadable, err)
+	packed, err := receive(w, r, MaxBody, bodyTimeout)
+	if err != nil {
+		return err
 	}
-	packed := received.Bytes()
 	switch strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding"))) {
 	case "", "identity":
 		return use(packed)

@@ -27,6 +27,8 @@ const (
 	MaxBody = 1 << 20
 	// MaxSliceBytes is how much of a body slices may take, so that there is always room for the report itself.
 	MaxSliceBytes = 512 << 10
+	// MaxEventsBody bounds the body of a batch of query events: a batch of nothing but long random names packs badly.
+	MaxEventsBody = 8 << 20
 	// MaxToken bounds the secret of a token; ours have 56 bytes.
 	MaxToken = 256
 	// DefaultWait is how long /sync/wait waits when the request does not say; MinWait and MaxWait bound what it may say.
@@ -39,6 +41,7 @@ const (
 const (
 	PathConfig    = "/sync/config"
 	PathStats     = "/sync/stats"
+	PathEvents    = "/sync/events"
 	PathWait      = "/sync/wait"
 	PathHeartbeat = "/sync/heartbeat"
 	PathStatus    = "/sync/status"
@@ -57,6 +60,28 @@ type PushReply struct {
 	// Latency is how long before Push returned ServerTime was read, taken as half of the exchange. It is the sender's
 	// own estimate and no part of the protocol.
 	Latency time.Duration `json:"-"`
+}
+
+// EventsType is the content type of POST /sync/events. Its body is one batch of query events as package batch of the query
+// log encodes them: it is compressed and names its instance, so it has no content encoding.
+const EventsType = "application/octet-stream"
+
+// EventsReply is the answer to POST /sync/events.
+type EventsReply struct {
+	OK bool `json:"ok"`
+	// Stored says that the batch is kept: in the query log, or synced to the disk of the primary on its way there. False
+	// says that this primary keeps no query log, so that there is no sense in sending the batch again.
+	Stored            bool    `json:"stored"`
+	QueryLog          string  `json:"query_log"`           // what keeps it: clickhouse, sqlite or off
+	NextEventsSeconds float64 `json:"next_events_seconds"` // how often to send events from now on, before jitter
+}
+
+// eventBytesPerSecond is the slowest line that a batch must get through: 2 Mbit/s.
+const eventBytesPerSecond = 256 << 10
+
+// TransferTime is how much longer than any other exchange one with a batch of n bytes may take, at both ends.
+func TransferTime(n int64) time.Duration {
+	return time.Duration(min(max(n, 0), MaxEventsBody)) * time.Second / eventBytesPerSecond
 }
 
 // WaitReply is the answer to GET /sync/wait. PolicyHash is "" while there is no policy.
@@ -108,6 +133,9 @@ type StatusError struct {
 	Status     int
 	Message    string        // the server's sentence, or the status text
 	RetryAfter time.Duration // 0 where the server did not say
+	// Foreign says that the answer is not in this API's form. Whoever gave it may be no primary at all, such as a port that
+	// wants TLS, so its 400 says nothing about what was sent.
+	Foreign bool
 }
 
 // Error is the sentence with its status.
@@ -117,6 +145,9 @@ func (e *StatusError) Error() string { return fmt.Sprintf("%s (status %d)", e.Me
 func (e *StatusError) Unwrap() error {
 	switch e.Status {
 	case http.StatusBadRequest:
+		if e.Foreign {
+			return nil
+		}
 		return fleet.ErrInvalid
 	case http.StatusUnauthorized:
 		return fleet.ErrUnknownToken

@@ -33,8 +33,10 @@ type Store interface {
 // Defaults of ServerOptions, and the time-outs that bound one request.
 const (
 	defaultMaxPushes  = 64
+	defaultMaxEvents  = 8
 	defaultMaxWaiters = 8192
 	storeTimeout      = 5 * time.Second
+	eventsTimeout     = 8 * time.Second // more than a query log's own time-out, less than a sender's
 	bodyTimeout       = 10 * time.Second
 	pollInterval      = 5 * time.Second
 )
@@ -42,6 +44,11 @@ const (
 // ServerOptions are what NewServer needs. Zero values of all but Store get a default.
 type ServerOptions struct {
 	Store Store
+	// Events takes query events; nil says that there is no query log here, so that events are thrown away.
+	Events EventStore
+	// MaxEvents is how many batches of query events may be under way at once; more are told to come back. It bounds memory
+	// to some 30 MiB each in the worst case. Pushes have room of their own.
+	MaxEvents int
 	// MaxPushes is how many pushes may run at once; more are told to come back. It bounds memory to some MiB each.
 	MaxPushes int
 	// MaxWaiters is how many requests may wait for news at once; more are told to come back.
@@ -51,12 +58,15 @@ type ServerOptions struct {
 
 // Server is the primary's end of the sync API. It is safe for concurrent use.
 type Server struct {
-	store Store
-	log   *slog.Logger
-	zstd  *zstd.Decoder
-	plain sync.Pool // *[]byte of capacity MaxBody, for bodies that zstd unpacks
+	store  Store
+	events EventStore // nil = no query log
+	log    *slog.Logger
+	zstd   *zstd.Decoder
+	plain  sync.Pool // *[]byte of capacity MaxBody, for bodies that zstd unpacks
 
 	pushes  chan struct{} // a slot for each push that runs
+	batches chan struct{} // a slot for each batch of events that is under way
+	senders *senders      // of events
 	waiters chan struct{} // a slot for each request that waits
 	policy  *policyFeed
 	look    chan struct{} // asks Run to look at the policy
@@ -64,6 +74,7 @@ type Server struct {
 
 	refusals rate.Sometimes // bounds what strangers can write into the log
 	down     atomic.Bool    // the store was unavailable at the last push
+	logDown  atomic.Bool    // the query log was unavailable at the last batch
 	counts   serverCounts
 }
 
@@ -71,6 +82,7 @@ type serverCounts struct {
 	stored, duplicate, older, ended            atomic.Uint64
 	refused, unauthorized, unavailable, shed   atomic.Uint64
 	bodyBytes, slices, configSent, configFresh atomic.Uint64
+	events                                     eventCounts
 }
 
 // ServerStats is what a Server has done since it was made, for metrics.
@@ -83,12 +95,20 @@ type ServerStats struct {
 	ConfigFresh  uint64            // policies that the caller had already (304)
 	PushesNow    int               // pushes that run
 	WaitersNow   int               // requests that wait for news
+
+	Events       map[string]uint64 // batches of events by result: stored, discarded, refused, unavailable, shed
+	EventBytes   uint64            // of stored batches, as they were sent
+	EventsNow    int               // batches that are under way
+	EventSenders int               // instances that sent events within the last minute, 100 at most
 }
 
 // NewServer is a server that answers once its Handler is mounted. Run gives it news of the policy.
 func NewServer(o ServerOptions) *Server {
 	if o.MaxPushes <= 0 {
 		o.MaxPushes = defaultMaxPushes
+	}
+	if o.MaxEvents <= 0 {
+		o.MaxEvents = defaultMaxEvents
 	}
 	if o.MaxWaiters <= 0 {
 		o.MaxWaiters = defaultMaxWaiters
@@ -97,9 +117,11 @@ func NewServer(o ServerOptions) *Server {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Server{
-		store: o.Store, log: o.Log, zstd: newZstdDecoder(),
+		store: o.Store, events: o.Events, log: o.Log, zstd: newZstdDecoder(),
 		plain:    sync.Pool{New: func() any { return new(make([]byte, 0, MaxBody)) }},
 		pushes:   make(chan struct{}, o.MaxPushes),
+		batches:  make(chan struct{}, o.MaxEvents),
+		senders:  newSenders(),
 		waiters:  make(chan struct{}, o.MaxWaiters),
 		policy:   newPolicyFeed(),
 		look:     make(chan struct{}, 1),
@@ -121,6 +143,7 @@ func (s *Server) Handler() http.Handler {
 	}
 	route(PathConfig, s.sendConfig, http.MethodGet, http.MethodHead)
 	route(PathStats, s.receiveStats, http.MethodPost)
+	route(PathEvents, s.receiveEvents, http.MethodPost)
 	route(PathWait, s.waitForNews, http.MethodGet)
 	route(PathHeartbeat, s.answerHeartbeat, http.MethodPost)
 	route(PathStatus, s.sendStatus, http.MethodGet, http.MethodHead)
@@ -141,6 +164,7 @@ func (s *Server) Stats() ServerStats {
 		Unauthorized: c.unauthorized.Load(), BodyBytes: c.bodyBytes.Load(), Slices: c.slices.Load(),
 		ConfigSent: c.configSent.Load(), ConfigFresh: c.configFresh.Load(),
 		PushesNow: len(s.pushes), WaitersNow: len(s.waiters),
+		Events: c.events.byResult(), EventBytes: c.events.bytes.Load(), EventsNow: len(s.batches), EventSenders: s.senders.count(),
 	}
 }
 

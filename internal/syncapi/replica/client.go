@@ -55,13 +55,14 @@ type Client struct {
 	http      *http.Client
 	timeout   time.Duration
 	zstd      *zstd.Encoder
-	plain     atomic.Bool // a primary refused compressed bodies
+	plain     atomic.Bool   // a primary refused compressed bodies
+	events    chan struct{} // a slot for each post of events, so that they leave connections to all else
 	log       *slog.Logger
 }
 
 // NewClient is a client that has not connected yet.
 func NewClient(o ClientOptions) (*Client, error) {
-	c := &Client{timeout: o.Timeout, log: o.Log}
+	c := &Client{timeout: o.Timeout, log: o.Log, events: make(chan struct{}, maxEventPosts)}
 	for _, text := range o.PrimaryURLs {
 		u, err := parsePrimary(text)
 		if err != nil {
@@ -120,9 +121,11 @@ type call struct {
 	query        url.Values
 	ifNoneMatch  string
 	body         []byte        // nil = none
+	kind         string        // content type of a body that goes as it is; "" = JSON, compressed where it is long
 	wait         time.Duration // how much longer than usual the answer may take
 	limit        int64         // of the reply
 	into         any           // where the reply is decoded to; nil = left as it is
+	check        func() error  // what is wrong with a reply that was decoded; nil = nothing
 }
 
 // answer is what a primary said: a 2xx, or a 304 without a body.
@@ -160,6 +163,8 @@ func elsewhere(err error) bool {
 	switch status {
 	case http.StatusNotFound, http.StatusRequestTimeout, http.StatusTooManyRequests:
 		return true
+	case http.StatusBadRequest:
+		return !errors.Is(err, fleet.ErrInvalid)
 	}
 	var future *syncapi.FutureError
 	return !errors.As(err, &future) && (status < 400 || status >= 500)
@@ -175,7 +180,7 @@ func (c *Client) try(ctx context.Context, primary *url.URL, what call, left int)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	packed, coding := what.body, ""
-	if len(what.body) >= compressFrom && !c.plain.Load() {
+	if len(what.body) >= compressFrom && what.kind == "" && !c.plain.Load() {
 		packed, coding = c.zstd.EncodeAll(what.body, nil), "zstd"
 	}
 	a, err := c.exchange(ctx, primary, what, packed, coding)
@@ -195,7 +200,7 @@ func (c *Client) exchange(ctx context.Context, primary *url.URL, what call, body
 	}
 	req.Header = c.header.Clone()
 	if what.body != nil {
-		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Content-Type", cmp.Or(what.kind, "application/json"))
 	}
 	if coding != "" {
 		req.Header.Set("Content-Encoding", coding)
@@ -230,6 +235,11 @@ func (c *Client) exchange(ctx context.Context, primary *url.URL, what call, body
 		if err := json.Unmarshal(text, cmp.Or(what.into, any(new(json.RawMessage)))); err != nil {
 			return answer{}, fmt.Errorf("decode reply: %w", err)
 		}
+		if what.check != nil {
+			if err := what.check(); err != nil {
+				return answer{}, err
+			}
+		}
 		return a, nil
 	}
 	return answer{}, refusal(res, a)
@@ -238,7 +248,8 @@ func (c *Client) exchange(ctx context.Context, primary *url.URL, what call, body
 // refusal is the error that an answer other than success stands for.
 func refusal(res *http.Response, a answer) error {
 	var said syncapi.ErrorReply
-	if json.Unmarshal(a.body, &said) != nil || said.Error == "" {
+	foreign := json.Unmarshal(a.body, &said) != nil || said.Error == ""
+	if foreign {
 		said = syncapi.ErrorReply{Error: http.StatusText(res.StatusCode)}
 	}
 	if a.status == http.StatusBadRequest && !said.ServerTime.IsZero() {
@@ -247,7 +258,7 @@ func refusal(res *http.Response, a answer) error {
 	if a.status/100 == 3 {
 		said.Error = "redirects are not followed with a token; the primary's URL must be the one that answers"
 	}
-	refused := &syncapi.StatusError{Status: a.status, Message: cut(said.Error)}
+	refused := &syncapi.StatusError{Status: a.status, Message: cut(said.Error), Foreign: foreign}
 	if seconds, err := strconv.ParseUint(res.Header.Get("Retry-After"), 10, 16); err == nil {
 		refused.RetryAfter = time.Duration(seconds) * time.Second
 	}

@@ -20,7 +20,8 @@ const (
 	connectTimeout = 5 * time.Second
 	idleTimeout    = 90 * time.Second
 	maxHeader      = 64 << 10
-	maxConns       = 4 // to one primary: a wait, a push, a pull, and one to spare
+	maxEventPosts  = 2                 // at once: new events, and those from the spool
+	maxConns       = 4 + maxEventPosts // to one primary: a wait, a push, a pull, events, and one to spare
 )
 
 // newTransport speaks HTTP/1.1 only: there a request that hangs takes its own connection with it and no other.
