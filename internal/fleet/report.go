@@ -23,6 +23,7 @@ const (
 	maxUnapplied = 64
 	maxAcks      = 256
 	maxText      = 512
+	maxQueryLog  = 128
 
 	// MaxSlices is how many slices one report may carry.
 	MaxSlices = 2048
@@ -226,6 +227,9 @@ func (r Report) validateTexts() error {
 			return fmt.Errorf("%w: control_url must be an http or https URL without credentials", ErrInvalid)
 		}
 	}
+	if len(r.QueryLog) > maxQueryLog || !printable(r.QueryLog) {
+		return fmt.Errorf("%w: query_log must be at most %d bytes of printable UTF-8", ErrInvalid, maxQueryLog)
+	}
 	texts := append([]string{r.Release, r.PolicyHash, r.ControlURL}, r.PolicyUnapplied...)
 	for _, l := range r.Blocklist.Lists {
 		texts = append(texts, l.Name, l.Error)
@@ -268,6 +272,9 @@ func (r Report) validateNumbers() error {
 			return err
 		}
 	}
+	if r.LastHour != nil {
+		return r.LastHour.validate()
+	}
 	return nil
 }
 
@@ -294,11 +301,15 @@ func (r Report) validateFloats() error {
 // ValidName says what is wrong with a name that people read: it must be printable UTF-8, not empty, and at most 128
 // bytes. Control and bidirectional-override characters are refused because they could make one name look like another.
 func ValidName(name string) error {
-	bad := func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }
-	if strings.TrimSpace(name) == "" || len(name) > maxName || !utf8.ValidString(name) || strings.ContainsFunc(name, bad) {
+	if strings.TrimSpace(name) == "" || len(name) > maxName || !printable(name) {
 		return fmt.Errorf("%w: name must be 1 to %d bytes of printable UTF-8", ErrInvalid, maxName)
 	}
 	return nil
+}
+
+func printable(text string) bool {
+	bad := func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }
+	return utf8.ValidString(text) && !strings.ContainsFunc(text, bad)
 }
 
 func validUpstream(address string, count, errs uint64) error {

@@ -46,16 +46,8 @@ type Row struct {
 	QueryLog             *string         `json:"query_log"` // where its events go; see Report.QueryLog
 	Queries              *QueryBreakdown `json:"queries"`
 
-	recent Slice // merged, for totals
-}
-
-// RowHour is a report's last hour as people read it. In totals it is the merge of those of all instances.
-type RowHour struct {
-	From          time.Time `json:"from"` // the earliest of what was merged
-	UniqueClients uint64    `json:"unique_clients"`
-	TopDomains    []TopItem `json:"top_domains"`
-	TopBlocked    []TopItem `json:"top_blocked"`
-	TopClients    []TopItem `json:"top_clients"`
+	recent   Slice     // merged, for totals
+	lastHour *LastHour // the whole of it, for totals
 }
 
 // QueryBreakdown is what the query log says of one instance's last hour, or, where that instance's events are in no log
@@ -109,6 +101,7 @@ func NewRow(in Instance, source Source, revoked bool, policyHash string, now tim
 	row.ResponseDistribution, row.ResponseTime = &r.ResponseDistribution, &r.ResponseTime
 	row.recent = MergeSlices(recentMinutes(in.Minutes, in.LastSeen)...)
 	row.Recent = newRecent(row.recent, row.recent.Seconds)
+	row.lastHour, row.LastHour, row.QueryLog = r.LastHour, r.LastHour.Row(TopOfRow), orNil(r.QueryLog)
 	return row
 }
 

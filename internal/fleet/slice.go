@@ -123,11 +123,24 @@ func (s Slice) Validate() error {
 			return err
 		}
 	}
-	return nil
+	return s.validate()
 }
 
-// MergeSlices adds slices of any instances and boots into one sum: outcomes, latency and upstreams (sorted by
-// address). Size, Start and BootID of the result are those of the first; Seconds is the sum of what each covered.
+// Normalize makes a valid slice that came from elsewhere one that every store keeps alike: it has the sketches that slices
+// of its size have, and no others, with sorted lists.
+func (s *Slice) Normalize() {
+	switch s.Size {
+	case Minute:
+		s.Sketches = Sketches{}
+	case TenMinutes:
+		s.Sketches = Sketches{Clients: s.Clients}
+	default:
+		s.Sketches.Normalize()
+	}
+}
+
+// MergeSlices adds slices of any instances and boots into one sum: outcomes, latency, upstreams (sorted by address) and
+// sketches (lists with TopOfHour names). Size, Start and BootID of the result are those of the first; Seconds is the sum of what each covered.
 // It does not change its arguments.
 func MergeSlices(parts ...Slice) Slice {
 	if len(parts) == 0 {
@@ -136,7 +149,9 @@ func MergeSlices(parts ...Slice) Slice {
 	sum := Slice{Size: parts[0].Size, Start: parts[0].Start, BootID: parts[0].BootID}
 	at := map[string]int{}
 	sum.Upstreams = []UpstreamSlice{}
-	for _, p := range parts {
+	sketches := make([]Sketches, len(parts))
+	for i, p := range parts {
+		sketches[i] = p.Sketches
 		sum.Outcomes = sum.Outcomes.Plus(p.Outcomes)
 		sum.Latency.Merge(p.Latency)
 		sum.Seconds += p.Covered().Seconds()
@@ -152,6 +167,7 @@ func MergeSlices(parts ...Slice) Slice {
 			sum.Upstreams[i].Latency.Merge(u.Latency)
 		}
 	}
+	sum.Sketches = mergeSketches(TopOfHour, TopOfHour, sketches)
 	slices.SortFunc(sum.Upstreams, func(a, b UpstreamSlice) int { return strings.Compare(a.Address, b.Address) })
 	return sum
 }

@@ -10,7 +10,7 @@ type Totals struct {
 	CachedPercent        *float64     `json:"cached_percent"`
 	ErrorPercent         *float64     `json:"error_percent"`
 	Recent               *Recent      `json:"recent"`
-	UniqueClients        *uint64      `json:"unique_clients"` // of LastHour
+	UniqueClients        *uint64      `json:"unique_clients"` // of LastHour; nil when no instance tells any
 	LastHour             *RowHour     `json:"last_hour"`
 	Lists                ListRange    `json:"lists"`
 	// Lifetime is over all rows, and the only one that never goes back. It is nil while that of any instance is unknown.
@@ -28,6 +28,7 @@ func Sum(rows []Row) Totals {
 	t := Totals{Lifetime: new(Distribution)}
 	var recent Slice
 	var qps, seconds float64
+	var hours []*LastHour
 	for i := range rows {
 		r := &rows[i]
 		switch {
@@ -45,6 +46,7 @@ func Sum(rows []Row) Totals {
 		if r.DNS {
 			t.Lists = t.Lists.with(r.Blocklist.Blocked)
 		}
+		hours = append(hours, r.lastHour)
 		if r.Recent != nil {
 			recent.Outcomes = recent.Outcomes.Plus(r.recent.Outcomes)
 			recent.Latency.Merge(r.recent.Latency)
@@ -58,6 +60,9 @@ func Sum(rows []Row) Totals {
 	t.Cache.HitRate = Percent(t.Cache.Hits, t.Cache.Hits+t.Cache.Misses)
 	if t.Recent = newRecent(recent, seconds); t.Recent != nil {
 		t.Recent.QueriesPerSecond = &qps // each by its own time: one that has just started counts in full
+	}
+	if t.LastHour = MergeLastHours(TopOfFleet, hours...).Row(TopOfFleet); t.LastHour != nil {
+		t.UniqueClients = &t.LastHour.UniqueClients
 	}
 	return t
 }
