@@ -59,6 +59,14 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	if c.Slices != nil {
 		s.slices(c.Slices())
 	}
+	if c.QueryLog != nil {
+		s.queryLog(c.QueryLog())
+	}
+	if c.EventBatches != nil {
+		for result, n := range c.EventBatches() {
+			s.send("event_batches_total", float64(n), result)
+		}
+	}
 	if c.Instances != nil {
 		s.instances(c.Instances())
 	}
@@ -148,6 +156,19 @@ func (s scrape) slices(h Slices) {
 	s.send("slices_pending", float64(h.Pending))
 	s.send("slices_dropped_total", float64(h.Dropped))
 	s.send("history_write_failures_total", float64(h.Failures))
+}
+
+func (s scrape) queryLog(q QueryLog) {
+	for result, n := range map[string]uint64{
+		"recorded": q.Recorded, "dropped": q.Dropped, "lost": q.Lost, "delivered": q.Delivered, "refused": q.Refused, "spool_dropped": q.SpoolDropped,
+	} {
+		s.send("querylog_events_total", float64(n), result)
+	}
+	s.send("querylog_waiting_events", float64(q.Waiting))
+	s.send("querylog_failures_total", float64(q.Failures))
+	s.send("querylog_away", oneIf(q.Away))
+	s.send("querylog_spooled_events", float64(q.SpooledEvents))
+	s.send("querylog_spooled_bytes", float64(q.SpooledBytes))
 }
 
 func (s scrape) instances(byStatus map[fleet.Status]int, err error) {

@@ -32,6 +32,10 @@ type Options struct {
 	PolicyRevision func() int64
 	Pushes         func() Pushes
 	Slices         func() Slices
+	// QueryLog is the way of events to the query log.
+	QueryLog func() QueryLog
+	// EventBatches are the batches of events that replicas sent, by what became of them, for a primary.
+	EventBatches func() map[string]uint64
 	// Instances are the fleet's members by status, for a primary.
 	Instances func() (map[fleet.Status]int, error)
 	// StoreErrors is how many calls of the store have failed.
@@ -51,6 +55,17 @@ type Slices struct {
 	Pending  int
 	Dropped  uint64 // never sent, for age or room
 	Failures uint64 // writes to disk that failed
+}
+
+// QueryLog tells what became of query events. All but Waiting, Away and the Spooled figures count since boot.
+type QueryLog struct {
+	Recorded, Dropped, Lost      uint64 // own events: taken, without room in memory, taken by neither log nor spool
+	Waiting                      uint64 // in memory
+	Delivered, Refused, Failures uint64 // events in the log, events that it refused for good, tries that failed
+	Away                         bool   // the last try failed
+	SpooledEvents                uint64 // on disk
+	SpooledBytes                 int64
+	SpoolDropped                 uint64 // events that the spool gave up
 }
 
 // Metrics is a registry, and GET /metrics.
@@ -116,6 +131,13 @@ func newFamilies() families {
 	f.add(gauge, "slices_pending", "Slices of history that wait to be sent.")
 	f.add(counter, "slices_dropped_total", "Slices of history that were given up before they could be sent.")
 	f.add(counter, "history_write_failures_total", "Writes of history to disk that failed.")
+	f.add(counter, "querylog_events_total", "Query events by what became of them: recorded, dropped (no room in memory), lost (neither log nor spool took them), delivered, refused (by the log, for good), spool_dropped.", "result")
+	f.add(gauge, "querylog_waiting_events", "Query events in memory that wait for the log.")
+	f.add(counter, "querylog_failures_total", "Tries to reach the query log that failed.")
+	f.add(gauge, "querylog_away", "1 while the query log cannot be reached.")
+	f.add(gauge, "querylog_spooled_events", "Query events on disk that wait for the log.")
+	f.add(gauge, "querylog_spooled_bytes", "Bytes on disk that wait for the log.")
+	f.add(counter, "event_batches_total", "Batches of query events that replicas sent, by what became of them.", "result")
 	f.add(gauge, "instances", "Members of the fleet by status.", "status")
 	f.add(counter, "store_errors_total", "Calls of the store that failed.")
 	return f

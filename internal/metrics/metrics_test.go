@@ -50,6 +50,13 @@ func everything() metrics.Options {
 		Slices:      func() metrics.Slices { return metrics.Slices{Pending: 3, Dropped: 1, Failures: 2} },
 		Instances:   func() (map[fleet.Status]int, error) { return map[fleet.Status]int{fleet.StatusOK: 3}, nil },
 		StoreErrors: func() uint64 { return 4 },
+		QueryLog: func() metrics.QueryLog {
+			return metrics.QueryLog{
+				Recorded: 100, Dropped: 1, Lost: 2, Waiting: 3, Delivered: 80, Refused: 4, Failures: 5, Away: true,
+				SpooledEvents: 10, SpooledBytes: 1234, SpoolDropped: 6,
+			}
+		},
+		EventBatches: func() map[string]uint64 { return map[string]uint64{"stored": 7, "shed": 1} },
 	}
 }
 
@@ -105,6 +112,26 @@ func TestMetrics(t *testing.T) {
 			{status="ok"} 3
 			{status="revoked"} 0
 			{status="stale"} 0`,
+		"dnsfleet_querylog_events_total": `counter Query events by what became of them: recorded, dropped (no room in memory), lost (neither log nor spool took them), delivered, refused (by the log, for good), spool_dropped.
+			{result="delivered"} 80
+			{result="dropped"} 1
+			{result="lost"} 2
+			{result="recorded"} 100
+			{result="refused"} 4
+			{result="spool_dropped"} 6`,
+		"dnsfleet_querylog_waiting_events": `gauge Query events in memory that wait for the log.
+			 3`,
+		"dnsfleet_querylog_failures_total": `counter Tries to reach the query log that failed.
+			 5`,
+		"dnsfleet_querylog_away": `gauge 1 while the query log cannot be reached.
+			 1`,
+		"dnsfleet_querylog_spooled_events": `gauge Query events on disk that wait for the log.
+			 10`,
+		"dnsfleet_querylog_spooled_bytes": `gauge Bytes on disk that wait for the log.
+			 1234`,
+		"dnsfleet_event_batches_total": `counter Batches of query events that replicas sent, by what became of them.
+			{result="shed"} 1
+			{result="stored"} 7`,
 		"dnsfleet_store_errors_total": `counter Calls of the store that failed.
 			 4`,
 	} {
