@@ -17,7 +17,7 @@ CREATE TABLE batches (
 
 -- The words of the events. Those of one day are numbered for that day, and so go with it.
 CREATE TABLE kinds (
-    id       INTEGER PRIMARY KEY,
+    id       INTEGER PRIMARY KEY AUTOINCREMENT, -- never used again: readers remember them
     day      INTEGER NOT NULL,
     instance BLOB NOT NULL,
     protocol BLOB NOT NULL,

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql/driver"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -14,13 +13,6 @@ import (
 
 	"dnsfleet/internal/fleet"
 )
-
-// kind is a row of the dictionary that says all of an event which has few values.
-type kind struct {
-	instance, protocol, upstream, list string
-	outcome                            fleet.Outcome
-	rcode                              int
-}
 
 // question is a filter, translated into numbers of the file.
 type question struct {
@@ -46,10 +38,12 @@ func (l *Log) ask(ctx context.Context, c *conn, f fleet.QueryFilter) (*question,
 	if q.empty() {
 		return q, nil
 	}
-	all, days, err := q.findKinds(ctx, c)
-	if err != nil {
+	if err := l.kinds.learn(ctx, c); err != nil {
 		return nil, err
 	}
+	var all int
+	var days []int64
+	q.kinds, all, days = l.kinds.find(&f, dayOf(q.from), dayOf(q.to-1))
 	qtype, known := int64(0), true
 	if f.QType != "" {
 		qtype, known = typeNumbered(f.QType)
@@ -90,36 +84,6 @@ func (q *question) empty() bool { return q.from >= q.to }
 func (q *question) and(condition string, args ...any) {
 	q.where += " AND " + condition
 	q.args = append(q.args, args...)
-}
-
-// findKinds fills kinds. It tells of how many these are the part that the filter lets through, and their days.
-func (q *question) findKinds(ctx context.Context, c *conn) (all int, days []int64, err error) {
-	q.kinds = map[int64]*kind{}
-	err = c.query(ctx, "SELECT id, day, instance, protocol, outcome, rcode, upstream, list FROM kinds WHERE day BETWEEN ? AND ? ORDER BY day",
-		[]any{dayOf(q.from), dayOf(q.to - 1)}, func(row []driver.Value) error {
-			all++
-			k := &kind{
-				instance: textOf(row[2]), protocol: textOf(row[3]), outcome: fleet.Outcome(integer(row[4])), rcode: int(integer(row[5])),
-				upstream: textOf(row[6]), list: textOf(row[7]),
-			}
-			if day := integer(row[1]); len(days) == 0 || days[len(days)-1] != day {
-				days = append(days, day)
-			}
-			if int(k.outcome) >= fleet.NumOutcomes {
-				return fmt.Errorf("outcome %d is unknown to this version", k.outcome)
-			}
-			if q.instance(k.instance) && (len(q.Outcomes) == 0 || slices.Contains(q.Outcomes, k.outcome)) &&
-				(q.Upstream == "" || q.Upstream == k.upstream) {
-				q.kinds[integer(row[0])] = k
-			}
-			return nil
-		})
-	return all, days, err
-}
-
-// instance reports whether the filter lets an instance through.
-func (q *question) instance(id string) bool {
-	return len(q.Instances) == 0 || slices.Contains(q.Instances, id)
 }
 
 // numbers is a JSON list, which a statement takes as one argument.

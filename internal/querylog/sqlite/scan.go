@@ -70,7 +70,7 @@ func (q *question) visitRollups(ctx context.Context, c *conn, size, from, to int
 	text := "SELECT start, instance, " + rollupColumns[n] + " FROM rollups WHERE size = ? AND start >= ? AND start < ? ORDER BY start, instance"
 	return c.query(ctx, text, []any{size, from / 1000, to / 1000}, func(row []driver.Value) error {
 		instance := textOf(row[1])
-		if !q.instance(instance) {
+		if !isOf(&q.QueryFilter, instance) {
 			return nil
 		}
 		p, err := readPeriod(row[2], row[3], row[4], row[5])

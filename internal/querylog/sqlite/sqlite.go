@@ -54,6 +54,7 @@ type Log struct {
 	log       *slog.Logger
 	writer    chan *writer // holds the one writer while nobody writes
 	readers   chan *conn   // holds the connections that nobody reads with
+	kinds     kindBook
 
 	hasWriter bool // was it opened
 	opened    int  // how many readers were opened
@@ -73,6 +74,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	l := &Log{
 		path: o.Path, retention: o.Retention, now: o.Now, log: o.Log,
 		writer: make(chan *writer, 1), readers: make(chan *conn, readers), closed: make(chan struct{}),
+		kinds: kindBook{days: map[int64][]*kind{}},
 	}
 	if l.now == nil {
 		l.now = time.Now
