@@ -35,8 +35,8 @@ func Run(t *testing.T, newLog func(t *testing.T) Opener) {
 		sink, reader := newLog(t)(t)
 		l := generate(*events)
 		l.write(t, sink)
-		testAnswers(t, l, reader)
-		testPaging(t, l, sink, reader) // last: it adds events
+		t.Run("questions", func(t *testing.T) { testAnswers(t, l, reader) })
+		t.Run("pages", func(t *testing.T) { testPaging(t, l, sink, reader) }) // last: it adds events
 	})
 	t.Run("identity of batches", func(t *testing.T) { testIdentity(t, newLog) })
 	t.Run("bad input", func(t *testing.T) { testBadInput(t, newLog) })
