@@ -38,7 +38,8 @@ func (c *Counters) Correct(offset time.Duration) {
 func (c *Counters) move(offset time.Duration) {
 	counted := c.tally.totals()
 	var minutes []fleet.Slice
-	for _, s := range c.book.Slices(c.boot) {
+	old := c.book.Slices(c.boot)
+	for _, s := range old {
 		if s.Size == fleet.Minute {
 			minutes = append(minutes, s)
 		}
@@ -63,6 +64,17 @@ func (c *Counters) move(offset time.Duration) {
 		c.remember(m)
 	}
 	c.started = within(c.started.Add(offset), first)
+	c.sketches.Move(c.running.start, func(size fleet.Size, start time.Time) time.Time {
+		d := size.Duration()
+		start = start.Add(offset + d/2).Truncate(d) // the nearest
+		if lowest := first.Truncate(d); start.Before(lowest) {
+			return lowest
+		}
+		if highest := c.running.start.Truncate(d); start.After(highest) {
+			return highest
+		}
+		return start
+	}, old, kept)
 	c.note(c.book.Replace(c.boot, kept...))
 	c.checkpoint(counted, now)
 }

@@ -65,7 +65,7 @@ func (c *Counters) cut(counted totals, now time.Time) {
 	var complete []fleet.Slice
 	for end := c.running.start.Add(time.Minute); !now.Before(end); end = end.Add(time.Minute) {
 		minute := c.running.slice(c.boot, counted, end)
-		complete = append(append(complete, minute), c.longer.add(minute)...)
+		complete = append(append(complete, minute), c.sketched(c.longer.add(minute))...)
 		c.remember(minute)
 		c.running = running{start: end, since: end, before: counted}
 	}
@@ -74,6 +74,14 @@ func (c *Counters) cut(counted totals, now time.Time) {
 	}
 	c.note(c.book.Add(complete...))
 	c.book.Expire(now, c.boot, c.known)
+}
+
+// sketched gives the longer slices that have just ended their sketches.
+func (c *Counters) sketched(longer []fleet.Slice) []fleet.Slice {
+	for i := range longer {
+		c.sketches.Complete(&longer[i])
+	}
+	return longer
 }
 
 func (c *Counters) checkpoint(counted totals, now time.Time) {
@@ -88,17 +96,19 @@ func (c *Counters) end() {
 	counted := c.tally.totals()
 	c.cut(counted, now)
 	var last []fleet.Slice
-	if minute := c.running.slice(c.boot, counted, now); now.After(c.running.since) || c.running.moved != nil || minute.Outcomes.Total() > 0 {
-		last = append([]fleet.Slice{minute}, c.longer.add(minute)...)
+	minute := c.running.slice(c.boot, counted, now)
+	if now.After(c.running.since) || c.running.moved != nil || minute.Outcomes.Total() > 0 || !c.sketches.Idle() {
+		last = append([]fleet.Slice{minute}, c.sketched(c.longer.add(minute))...)
 	}
-	last = append(last, c.longer.end()...)
+	last = append(last, c.sketched(c.longer.end())...)
 	c.running = running{start: c.running.start, since: now, before: counted}
 	c.note(c.book.Add(last...))
 	c.note(c.book.End(c.boot))
 }
 
 // recover closes the slices of boots that ended without doing so. Their last minute is the one that was kept while it
-// was being counted; the longer slices are merged from the minutes of its hour.
+// was being counted; the longer slices are merged from the minutes of its hour. What the sketches had of the ten minutes that
+// were running is lost, and the tops of the hour: to keep them would be to write them every few seconds.
 func (c *Counters) recover() {
 	minute, found := c.book.Running()
 	for _, boot := range c.book.Unended() {
@@ -123,10 +133,17 @@ func (c *Counters) closeBoot(boot string, last ...fleet.Slice) {
 			missing = append(missing, s)
 		}
 	}
+	clients := map[int64]fleet.Uniques{} // of hours, from what is known of their parts
 	for _, s := range c.book.Slices(boot) {
 		have[name{s.Size, s.Start.Unix()}] = true
-		if s.Size == fleet.Minute {
+		switch s.Size {
+		case fleet.Minute:
 			minutes = append(minutes, s)
+		case fleet.TenMinutes:
+			hour := s.Start.Truncate(time.Hour).Unix()
+			sum := clients[hour]
+			sum.Merge(s.Clients)
+			clients[hour] = sum
 		}
 	}
 	for _, s := range last {
@@ -146,6 +163,11 @@ func (c *Counters) closeBoot(boot string, last ...fleet.Slice) {
 	}
 	for _, s := range longer.end() {
 		need(s)
+	}
+	for i := range missing {
+		if s := &missing[i]; s.Size == fleet.Hour {
+			s.Clients = clients[s.Start.Unix()]
+		}
 	}
 	c.note(c.book.Add(missing...))
 	c.note(c.book.End(boot))

@@ -15,6 +15,7 @@ import (
 
 	"dnsfleet/internal/fleet"
 	"dnsfleet/internal/stats/history"
+	"dnsfleet/internal/stats/sketch"
 )
 
 // Options are what Counters are made with.
@@ -37,6 +38,8 @@ type Counters struct {
 	clock *clock
 	book  *history.Book
 	wake  chan struct{} // tells Run that the clock was corrected
+
+	sketches *sketch.Buckets
 
 	mu        sync.Mutex // guards what follows
 	started   time.Time
@@ -79,6 +82,7 @@ func New(o Options) (*Counters, error) {
 		wake: make(chan struct{}, 1), longer: newAssembler(),
 	}
 	c.started = c.clock.now()
+	c.sketches = sketch.New(c.started)
 	c.running = running{start: c.started.Truncate(time.Minute), since: c.started, before: c.tally.totals()}
 	c.recover()
 	return c, nil
@@ -92,6 +96,15 @@ func (c *Counters) RecordQuery(e fleet.QueryEvent) { c.tally.query(e.Outcome, e.
 func (c *Counters) ObserveExchange(address string, d time.Duration, failed bool) {
 	c.tally.exchange(address, d, failed)
 }
+
+// Observe adds events to the sketches of clients and names, off the way of an answer: whoever collects events calls it with
+// every batch. What comes later than its ten minutes were cut counts into the ones after, so that nothing is lost;
+// what comes after Run has ended is in LastHour only. It keeps nothing of the list.
+func (c *Counters) Observe(events []fleet.QueryEvent) { c.sketches.Observe(events, c.clock.now()) }
+
+// LastHour is what was observed in the running ten minutes and the fifty before; nil before the first event. The caller
+// may keep it, but not change it.
+func (c *Counters) LastHour() *fleet.LastHour { return c.sketches.LastHour(c.StartedAt()) }
 
 // Counters is what was counted since New. While nothing is being counted, the outcomes add up to Latency.Count().
 func (c *Counters) Counters() fleet.Counters { return c.tally.totals().counters() }
