@@ -5,6 +5,7 @@ package view
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -29,24 +30,32 @@ type Store interface {
 // with itself and must not block; what it returns must not change afterwards.
 type LocalSource func() fleet.Instance
 
+// Queries tells of queries what reports do not: see the query log's breakdown.
+type Queries interface {
+	// Hour is the last hour of each instance by its id, as far as it is known; an error says why not all of it is. It waits
+	// a second at most. The same map means that nothing has changed.
+	Hour(ctx context.Context) (map[string]fleet.QueryBreakdown, error)
+}
+
 // Options are what a View is made of.
 type Options struct {
 	Store Store
-	Local LocalSource      // nil: nobody answers, the view has no primary
-	Log   *slog.Logger     // nil: nothing is logged
-	Clock func() time.Time // the time to go by until the store has told its own; nil: time.Now
+	Local LocalSource // nil: nobody answers, the view has no primary
+	// Queries is nil where there is none; the view says so in its errors.
+	Queries Queries
+	Log     *slog.Logger     // nil: nothing is logged
+	Clock   func() time.Time // the time to go by until the store has told its own; nil: time.Now
 }
 
 // The parts of a view that can be missing on their own.
 const (
-	partStore   = "store"
-	partTokens  = "tokens"
-	partPolicy  = "policy"
-	partQueries = "queries"
+	partStore  = "store"
+	partTokens = "tokens"
+	partPolicy = "policy"
 )
 
 // View is the fleet as it was last known. All methods may be called concurrently, before, during and after Run; none but
-// Run and Reload waits for the store.
+// Run and Reload waits for the store. What shows queries waits for them, a second at most.
 type View struct {
 	*render.Renderer
 
@@ -92,9 +101,25 @@ func New(o Options) *View {
 		changed: make(chan struct{}),
 	}
 	v.pending.signal = make(chan struct{}, 1)
-	v.Renderer = render.New(v.state, v.Now)
+	v.Renderer = render.New(v.state, queriesOf(o.Queries), v.Now)
 	return v
 }
+
+// queriesTimeout is longer than any Queries takes: it is for one that breaks its promise.
+const queriesTimeout = 2 * time.Second
+
+func queriesOf(q Queries) render.Queries {
+	if q == nil {
+		return func() (map[string]fleet.QueryBreakdown, error) { return nil, errNoQueries }
+	}
+	return func() (map[string]fleet.QueryBreakdown, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), queriesTimeout)
+		defer cancel()
+		return q.Hour(ctx)
+	}
+}
+
+var errNoQueries = errors.New("query log is not available")
 
 // state is what is known now.
 func (v *View) state() render.State {
@@ -106,7 +131,6 @@ func (v *View) state() render.State {
 		s.Errors = append(s.Errors, fleet.PartError{Part: part, Error: v.errs[part]})
 	}
 	v.mu.Unlock()
-	s.Errors = append(s.Errors, fleet.PartError{Part: partQueries, Error: "query log is not available"})
 	if v.local != nil {
 		s.Local = new(v.local())
 	}

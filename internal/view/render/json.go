@@ -10,23 +10,24 @@ import (
 // encodedParts are the parts of the answer that only a new snapshot changes.
 type encodedParts struct {
 	coverageTail []byte // from "missing" on
-	totals, errs []byte
+	totals       []byte
 }
 
 func (s *snapshot) encode() *encodedParts {
 	if e := s.encoded.Load(); e != nil {
 		return e
 	}
-	mustJSON := func(v any) []byte {
-		text, err := json.Marshal(v)
-		if err != nil {
-			return []byte("null") // a number that JSON has no word for
-		}
-		return text
-	}
-	e := &encodedParts{mustJSON(s.coverage.Missing), mustJSON(s.totals), mustJSON(s.errs)}
+	e := &encodedParts{mustJSON(s.coverage.Missing), mustJSON(s.totals)}
 	s.encoded.Store(e)
 	return e
+}
+
+func mustJSON(v any) []byte {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return []byte("null") // a number that JSON has no word for
+	}
+	return text
 }
 
 // WriteTo writes the page as JSON. Everything was encoded before, so that only w can fail.
@@ -54,7 +55,7 @@ func (p page) WriteTo(w io.Writer) (int64, error) {
 	if p.next != nil {
 		next = fmt.Appendf(nil, "%q", *p.next)
 	}
-	out.text = fmt.Appendf(out.text, `],"next":%s,"errors":%s}`+"\n", next, e.errs)
+	out.text = fmt.Appendf(out.text, `],"next":%s,"errors":%s}`+"\n", next, mustJSON(p.queries.errors(p.errs)))
 	out.flush()
 	return out.n, out.err
 }
@@ -83,7 +84,7 @@ func (o *pageWriter) row(p page, l *line) {
 	if o.err != nil {
 		return
 	}
-	o.text = l.appendJSON(o.text, p.shape, p.fields, p.now)
+	o.text = l.appendJSON(o.text, p.shape, p.fields, p.now, p.queries.of(l))
 	if len(o.text) >= writeSize {
 		o.flush()
 	}

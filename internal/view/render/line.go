@@ -14,7 +14,7 @@ import (
 	"dnsfleet/internal/fleet"
 )
 
-// line is one row and its encoding. All but the age is fixed.
+// line is one row and its encoding, without its queries. All but the age is fixed.
 type line struct {
 	row    fleet.Row // its age is that of when it was made
 	key    string
@@ -30,9 +30,12 @@ type line struct {
 
 func newLine(row fleet.Row, seen time.Time) *line { return &line{row: row, key: row.Key(), seen: seen} }
 
-// at is the row with its age at now.
-func (l *line) at(now time.Time) fleet.Row {
+// at is the row with its age at now, and with its queries where they are known.
+func (l *line) at(now time.Time, q *queriesRow) fleet.Row {
 	row := l.row
+	if q != nil {
+		row.Queries = new(q.QueryBreakdown)
+	}
 	if age, known := l.age(now); known {
 		row.AgeSeconds = &age
 	}
@@ -82,8 +85,8 @@ func (l *line) encode(s shape) *encodedLine {
 	return e
 }
 
-// appendJSON appends the chosen fields of the row, with its age at now.
-func (l *line) appendJSON(b []byte, s shape, fields []int, now time.Time) []byte {
+// appendJSON appends the chosen fields of the row, with its age at now, and with its queries where they are known.
+func (l *line) appendJSON(b []byte, s shape, fields []int, now time.Time, q *queriesRow) []byte {
 	e := l.encode(s)
 	b = append(b, '{')
 	for n, i := range fields {
@@ -91,12 +94,16 @@ func (l *line) appendJSON(b []byte, s shape, fields []int, now time.Time) []byte
 			b = append(b, ',')
 		}
 		age, known := l.age(now)
-		if i != s.age || !known {
+		switch {
+		case i == s.age && known:
+			b = append(b, `"age_seconds":`...)
+			b = strconv.AppendFloat(b, age, 'f', -1, 64)
+		case i == s.queries && q != nil:
+			b = append(b, `"queries":`...)
+			b = append(b, q.encode()...)
+		default:
 			b = append(b, e.field(i)...)
-			continue
 		}
-		b = append(b, `"age_seconds":`...)
-		b = strconv.AppendFloat(b, age, 'f', -1, 64)
 	}
 	return append(b, '}')
 }

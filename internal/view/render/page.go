@@ -17,6 +17,7 @@ import (
 type page struct {
 	*snapshot
 
+	queries             *queries
 	shape               shape
 	fields              []int
 	primaries, replicas []*line
@@ -32,10 +33,10 @@ func (r *Renderer) Stats(q fleet.ViewQuery) (fleet.View, error) {
 	}
 	out := fleet.View{
 		GeneratedAt: p.now, Coverage: p.coverageAt(p.now), Totals: p.totals,
-		Primaries: p.rows(p.primaries), Replicas: p.rows(p.replicas), Next: p.next, Errors: slices.Clone(p.errs),
+		Primaries: p.rows(p.primaries), Replicas: p.rows(p.replicas), Next: p.next, Errors: p.queries.errors(p.errs),
 	}
 	if p.local != nil {
-		out.Primary = new(p.local.at(p.now))
+		out.Primary = new(p.local.at(p.now, p.queries.of(p.local)))
 	}
 	return out, nil
 }
@@ -48,7 +49,7 @@ func (r *Renderer) StatsJSON(q fleet.ViewQuery) (etag string, body io.WriterTo, 
 	if err != nil {
 		return "", nil, err
 	}
-	what := fmt.Sprintf("%s %d %d %q %q %d %q", r.salt, p.edition, p.localSum, q.Status, q.Fields, q.Limit, q.Cursor)
+	what := fmt.Sprintf("%s %d %d %d %q %q %d %q", r.salt, p.edition, p.queries.edition, p.localSum, q.Status, q.Fields, q.Limit, q.Cursor)
 	sum := sha256.Sum256([]byte(what))
 	return `W/"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`, p, nil
 }
@@ -56,12 +57,12 @@ func (r *Renderer) StatsJSON(q fleet.ViewQuery) (etag string, body io.WriterTo, 
 // Instance is the row and the last report (without slices, nil where none counts) of one instance. The error is
 // fleet.ErrNotFound, or fleet.ErrUnavailable while the store has not been read yet.
 func (r *Renderer) Instance(id string) (fleet.Row, *fleet.Report, error) {
-	s := r.snapshot()
+	s, q := r.newest()
 	now := r.now()
 	for _, lines := range [][]*line{s.primaries, s.replicas} {
 		for _, l := range lines {
 			if l.row.InstanceID != nil && *l.row.InstanceID == id {
-				return l.at(now), l.report, nil
+				return l.at(now, q.of(l)), l.report, nil
 			}
 		}
 	}
@@ -90,7 +91,9 @@ func (r *Renderer) page(q fleet.ViewQuery) (page, error) {
 	if err != nil {
 		return page{}, err
 	}
-	p := page{snapshot: r.snapshot(), shape: r.shape, fields: fields, now: r.now()}
+	p := page{shape: r.shape, fields: fields}
+	p.snapshot, p.queries = r.newest()
+	p.now = r.now()
 	shown := func(l *line) bool { return len(q.Status) == 0 || slices.Contains(q.Status, l.row.Status) }
 	for _, l := range p.snapshot.primaries {
 		if shown(l) {
@@ -139,7 +142,7 @@ func readCursor(text string) (name, key string, err error) {
 func (p page) rows(lines []*line) []fleet.Row {
 	rows := make([]fleet.Row, len(lines))
 	for i, l := range lines {
-		rows[i] = l.at(p.now)
+		rows[i] = l.at(p.now, p.queries.of(l))
 	}
 	return rows
 }

@@ -37,10 +37,11 @@ const (
 
 // Renderer renders one fleet. It may be used concurrently.
 type Renderer struct {
-	state func() State
-	now   func() time.Time
-	shape shape
-	salt  string // tells this process's ETags from all others
+	state   func() State
+	queries Queries
+	now     func() time.Time
+	shape   shape
+	salt    string // tells this process's ETags from all others
 
 	forced atomic.Bool              // whether the next snapshot must be a new one
 	snap   atomic.Pointer[snapshot] // written under build
@@ -48,11 +49,15 @@ type Renderer struct {
 	build     sync.Mutex       // guards the following
 	never     map[string]*line // by token id
 	rowBuffer []fleet.Row
+
+	hourBuild sync.Mutex
+	hour      atomic.Pointer[queries] // written under hourBuild
 }
 
-// New makes a Renderer of what state tells, with ages at what now tells; both are on the store's clock.
-func New(state func() State, now func() time.Time) *Renderer {
-	return &Renderer{state: state, now: now, shape: rowShape(), salt: fleet.RandomID(), never: map[string]*line{}}
+// New makes a Renderer of what state and queries tell, with ages at what now tells; state and now are on the store's clock.
+// Only what shows queries waits for them.
+func New(state func() State, queries Queries, now func() time.Time) *Renderer {
+	return &Renderer{state: state, queries: queries, now: now, shape: rowShape(), salt: fleet.RandomID(), never: map[string]*line{}}
 }
 
 // Refresh makes the next call show all that the state tells. Without it a large fleet may be shown as it was up to half

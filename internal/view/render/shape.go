@@ -10,10 +10,11 @@ import (
 
 // shape is how a fleet.Row reads as JSON: its fields in their order.
 type shape struct {
-	names []string // JSON names
-	index []int    // of the struct field
-	all   []int    // 0, 1, 2 …
-	age   int      // which of names is age_seconds
+	names   []string // JSON names
+	index   []int    // of the struct field
+	all     []int    // 0, 1, 2 …
+	age     int      // which of names is age_seconds
+	queries int      // which of names is queries
 }
 
 func rowShape() shape {
@@ -24,8 +25,11 @@ func rowShape() shape {
 		if name == "" {
 			continue
 		}
-		if name == "age_seconds" {
+		switch name {
+		case "age_seconds":
 			s.age = len(s.names)
+		case "queries":
+			s.queries = len(s.names)
 		}
 		s.all = append(s.all, len(s.names))
 		s.names, s.index = append(s.names, name), append(s.index, i)

@@ -131,7 +131,7 @@ func (r *Renderer) sum(s *snapshot) {
 	s.statuses = map[fleet.Status]int{}
 	for _, lines := range [][]*line{s.primaries, s.replicas} {
 		for _, l := range lines {
-			rows = append(rows, l.at(s.at))
+			rows = append(rows, l.at(s.at, nil))
 			s.statuses[l.row.Status]++
 		}
 	}
