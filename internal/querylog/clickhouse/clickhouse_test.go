@@ -23,13 +23,25 @@ func open(t *testing.T, url string) *clickhouse.Log {
 	return l
 }
 
-func TestClickHouseIsAQueryLog(t *testing.T) {
+func TestClickHouseIsAQueryLogOverTheNativeProtocol(t *testing.T) {
 	server := chtest.Start(t)
 	querylogtest.Run(t, func(*testing.T) querylogtest.Opener {
-		url := server.Database()
-		return func(t *testing.T) (querylog.Sink, querylog.Reader) {
-			l := open(t, url)
-			return l, l
-		}
+		_, url := server.Database()
+		return opener(url)
 	})
+}
+
+func TestClickHouseIsAQueryLogOverHTTP(t *testing.T) {
+	server := chtest.Start(t)
+	querylogtest.Run(t, func(*testing.T) querylogtest.Opener {
+		url, _ := server.Database()
+		return opener(url)
+	})
+}
+
+func opener(url string) querylogtest.Opener {
+	return func(t *testing.T) (querylog.Sink, querylog.Reader) {
+		l := open(t, url)
+		return l, l
+	}
 }

@@ -48,8 +48,6 @@ const (
 	// firstSpan is how much of a window's end is looked at first for the newest rows; each further look is spanGrowth as long.
 	firstSpan  = minute
 	spanGrowth = 6
-
-	hour = 60 * minute
 )
 
 // Rows are the newest events. It looks at ever longer pieces of the window from its end on, so that the newest rows of a
@@ -136,36 +134,6 @@ func scanRow(rows driver.Rows) (row fleet.QueryRow, at cursor, err error) {
 		&duration, &row.UpstreamAddress, &row.List, &at.Hash)
 	row.TS, row.InstanceID, row.DurationMS = time.UnixMilli(at.TS).UTC(), at.Instance, float64(duration)
 	return row, at, err
-}
-
-// Export tells every row, hour by hour. It may take as long as its context lets it. See querylog.Reader.
-func (l *Log) Export(ctx context.Context, f fleet.QueryFilter, each func(fleet.QueryRow) error) error {
-	const op = "export queries"
-	legacy, err := l.ready(ctx)
-	if err != nil {
-		return err
-	}
-	q := newQuestion(f, legacy)
-	begin, end, err := l.bounds(ctx, q)
-	if err != nil {
-		return err
-	}
-	for begin < end {
-		piece := q
-		piece.from, piece.to = begin, min(end, begin/hour*hour+hour)
-		begin = piece.to
-		err := l.ask(ctx, op, "SELECT "+told+" FROM ("+piece.rows()+") ORDER BY at, instance, hash", piece.parameters(), func(rows driver.Rows) error {
-			row, _, err := scanRow(rows)
-			if err != nil {
-				return err
-			}
-			return each(row)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // bounds narrows the window to where there are rows at all, as the minutes tell.

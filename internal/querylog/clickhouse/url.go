@@ -45,7 +45,7 @@ func parseURL(raw string) (*ch.Options, error) {
 	if target.DialTimeout == 0 {
 		target.DialTimeout = dialTimeout
 	}
-	if target.Compression == nil && target.Protocol == ch.Native {
+	if target.Compression == nil {
 		target.Compression = &ch.Compression{Method: ch.CompressionLZ4}
 	}
 	if target.MaxOpenConns == 0 {

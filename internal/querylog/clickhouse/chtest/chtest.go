@@ -1,6 +1,6 @@
 // Package chtest starts a ClickHouse engine for tests: libchdb from the npm package @chdb/lib-linux-x64-gnu, in a process of
-// its own that speaks ClickHouse's HTTP protocol on a loopback address (command engine, a module of its own below this
-// package). The engine can be killed at any moment, also between an insert and its answer, and started again on its data.
+// its own that speaks ClickHouse's HTTP and native protocols on loopback addresses (command engine, a module of its own
+// below this package). The engine can be killed at any moment, also between an insert and its answer, and started again on its data.
 package chtest
 
 import (
@@ -10,8 +10,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,7 +28,8 @@ type Server struct {
 	program string
 	library string
 	dir     string
-	address string
+	address string // of HTTP
+	native  string // of the native protocol
 	process *process
 
 	databases int
@@ -52,17 +53,23 @@ func Start(t testing.TB) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{t: t, program: program, library: library, dir: t.TempDir(), address: "127.0.0.1:0"}
+	s := &Server{t: t, program: program, library: library, dir: t.TempDir(), address: "127.0.0.1:0", native: "127.0.0.1:0"}
 	t.Cleanup(s.stop)
 	s.start()
 	return s
 }
 
-// DSN is the URL of the engine's default database. It stays the same over Restart.
+// DSN is the URL of the engine's default database over HTTP. It stays the same over Restart.
 func (s *Server) DSN() string { return "clickhouse+http://" + s.address + "/default" }
 
-// Addr is the host and port of the listener.
+// NativeDSN is as DSN, over the native protocol.
+func (s *Server) NativeDSN() string { return "clickhouse://" + s.native + "/default" }
+
+// Addr is the host and port of the HTTP listener.
 func (s *Server) Addr() string { return s.address }
+
+// NativeAddr is the host and port of the native protocol's listener.
+func (s *Server) NativeAddr() string { return s.native }
 
 // Kill ends the engine as kill -9 does. Connections are refused until Restart.
 func (s *Server) Kill() {
@@ -112,15 +119,38 @@ func (s *Server) WaitDead() {
 // LoseAnswers lets the engine store the next n inserts and close their connections without an answer.
 func (s *Server) LoseAnswers(n int) { s.control(fmt.Sprintf("lose?n=%d", n)) }
 
-func (s *Server) control(what string) {
+// Delay makes every answer that much later, to the millisecond.
+func (s *Server) Delay(d time.Duration) { s.control(fmt.Sprintf("delay?n=%d", d.Milliseconds())) }
+
+// Account lets in clients only that sign in with it, until Restart. Exec and Value need not.
+func (s *Server) Account(user, password string) {
+	s.control("account?" + url.Values{"user": {user}, "password": {password}}.Encode())
+}
+
+// RowsRead is how many rows all statements since the start have read.
+func (s *Server) RowsRead() int { return s.number(s.control("read")) }
+
+// Inserts is how many inserts were stored since the start, those included that deduplication made into nothing.
+func (s *Server) Inserts() int { return s.number(s.control("inserts")) }
+
+func (s *Server) number(text string) int {
 	s.t.Helper()
-	s.post("http://"+s.address+"/chtest/"+what, "")
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+func (s *Server) control(what string) string {
+	s.t.Helper()
+	return s.post("http://"+s.address+"/chtest/"+what, "")
 }
 
 // Exec runs a statement and fails the test when it fails.
 func (s *Server) Exec(sql string) {
 	s.t.Helper()
-	s.post("http://"+s.address+"/", sql)
+	s.Value(sql)
 }
 
 // Value is what a query of one row and one column answers, as text.
@@ -153,7 +183,7 @@ func (s *Server) post(target, body string) string {
 func (s *Server) start() {
 	s.t.Helper()
 	// Not the test's context: that ends before the clean-ups, and the engine is theirs to end.
-	command := exec.CommandContext(context.WithoutCancel(s.t.Context()), s.program, "-listen", s.address, "-dir", s.dir)
+	command := exec.CommandContext(context.WithoutCancel(s.t.Context()), s.program, "-listen", s.address, "-native", s.native, "-dir", s.dir)
 	command.Env = append(command.Environ(), "CHDB_LIB_PATH="+s.library)
 	p := &process{command: command, stderr: new(tail), ended: make(chan struct{})}
 	command.Stderr = p.stderr
@@ -181,12 +211,12 @@ func (s *Server) start() {
 	}()
 	select {
 	case line := <-lines:
-		address, ok := strings.CutPrefix(strings.TrimSpace(line), "listening on ")
+		addresses, ok := strings.CutPrefix(strings.TrimSpace(line), "listening on ")
 		if !ok {
 			<-p.ended
 			s.t.Fatalf("start engine: it said %q and\n%s", line, p.stderr)
 		}
-		s.address = address
+		s.address, s.native, _ = strings.Cut(addresses, " ")
 	case <-time.After(patience):
 		s.t.Fatalf("start engine: no word of it in %s\n%s", patience, p.stderr)
 	}
@@ -234,22 +264,3 @@ func (t *tail) String() string {
 }
 
 var _ fmt.Stringer = (*tail)(nil)
-
-// findLibrary is the path of libchdb.so.
-func findLibrary() (string, error) {
-	if path := os.Getenv("CHDB_LIB_PATH"); path != "" { //nolint:forbidigo // tests have no cmd that reads it for them
-		if _, err := os.Stat(path); err != nil {
-			return "", fmt.Errorf("the ClickHouse engine of CHDB_LIB_PATH: %w", err)
-		}
-		return path, nil
-	}
-	root, err := moduleRoot()
-	if err != nil {
-		return "", err
-	}
-	path := root + "/.cache/chdb/package/libchdb.so"
-	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("no ClickHouse engine for the tests (%w): run %s/internal/querylog/clickhouse/chtest/fetch.sh, or set CHDB_LIB_PATH to a libchdb.so", err, root)
-	}
-	return path, nil
-}

@@ -1,5 +1,5 @@
-// Command engine answers ClickHouse's HTTP protocol on a loopback address from an embedded ClickHouse (libchdb). It
-// understands as much of the protocol as clickhouse-go speaks, and fails on demand. Only tests start it.
+// Command engine answers ClickHouse's HTTP and native protocols on loopback addresses from an embedded ClickHouse
+// (libchdb). It understands as much of the protocols as clickhouse-go speaks, and fails on demand. Only tests start it.
 //
 // It is a module of its own, so that the program's module does not depend on the engine.
 package main
@@ -28,6 +28,7 @@ func main() {
 
 func run() error {
 	listen := flag.String("listen", "127.0.0.1:0", "address of the HTTP listener")
+	listenNative := flag.String("native", "127.0.0.1:0", "address of the native protocol's listener")
 	dir := flag.String("dir", "", "folder of the data")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -45,31 +46,30 @@ func run() error {
 	}
 	defer os.RemoveAll(scratch)
 
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", *listen)
+	var lc net.ListenConfig
+	overHTTP, err := lc.Listen(ctx, "tcp", *listen)
 	if err != nil {
 		return err
 	}
-	s := &server{dir: *dir, scratch: scratch}
-	web := &http.Server{Handler: s.routes(), ReadHeaderTimeout: 10 * time.Second}
-	served := make(chan error, 1)
-	go func() { served <- web.Serve(listener) }()
+	overTCP, err := lc.Listen(ctx, "tcp", *listenNative)
+	if err != nil {
+		return err
+	}
+	e := &engine{dir: *dir, scratch: scratch}
+	server := &http.Server{Handler: web{e}.routes(), ReadHeaderTimeout: 10 * time.Second}
+	served := make(chan error, 2)
+	go func() { served <- server.Serve(overHTTP) }()
+	go func() { served <- native{e}.serve(ctx, overTCP) }()
 	// The parent waits for this line.
-	fmt.Println("listening on", listener.Addr())
+	fmt.Fprintln(os.Stdout, "listening on", overHTTP.Addr(), overTCP.Addr())
 	go func() {
 		// Standard input ends with the parent: an engine never outlives its test.
 		_, _ = os.Stdin.Read(make([]byte, 1))
 		stop()
 	}()
 	select {
-	case err := <-served:
-		return err
+	case err = <-served:
 	case <-ctx.Done():
 	}
-	if err := web.Close(); err != nil {
-		return err
-	}
-	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
+	return errors.Join(err, server.Close(), overTCP.Close())
 }
