@@ -99,7 +99,7 @@ func (c *conn) exec(ctx context.Context, text string, args ...any) (driver.Resul
 }
 
 // ctxEvery is after how many rows a query looks whether its context has ended.
-const ctxEvery = 1024
+const ctxEvery = 64
 
 // query calls each for every row. The values are int64 or []byte; the slice is used again, what is in it is not.
 func (c *conn) query(ctx context.Context, text string, args []any, each func(row []driver.Value) error) (err error) {

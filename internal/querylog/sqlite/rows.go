@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -13,14 +14,14 @@ import (
 )
 
 const (
-	rowColumns = "e.id, e.kind, e.qtype, e.us, c.address, c.name, n.rev"
-	// The inner select finds the events before any word is read.
-	rowsHead    = "SELECT " + rowColumns + " FROM (SELECT * FROM events WHERE id >= ? AND id < ?"
-	rowsNewest  = " ORDER BY id DESC LIMIT ?) AS e LEFT JOIN clients AS c ON c.id = e.client LEFT JOIN names AS n ON n.id = e.name ORDER BY e.id DESC"
-	rowsOldest  = " ORDER BY id LIMIT ?) AS e LEFT JOIN clients AS c ON c.id = e.client LEFT JOIN names AS n ON n.id = e.name ORDER BY e.id"
+	rowColumns  = "e.id, e.kind, e.qtype, e.us, c.address, c.name, n.rev"
+	rowWords    = " LEFT JOIN clients AS c ON c.id = e.client LEFT JOIN names AS n ON n.id = e.name"
 	exportChunk = 2000
 	maxRows     = 10_000
 )
+
+// errEnough ends a scan.
+var errEnough = errors.New("enough")
 
 // Rows are the newest events first; see querylog.Reader. A page has at most 10,000 rows, whatever limit says.
 func (l *Log) Rows(ctx context.Context, f fleet.QueryFilter, limit int, cursor string) (fleet.QueryPage, error) {
@@ -36,15 +37,15 @@ func (l *Log) Rows(ctx context.Context, f fleet.QueryFilter, limit int, cursor s
 			return err
 		}
 		last := int64(0)
-		err = q.rows(ctx, c, rowsNewest, q.from<<idBits, min(q.to<<idBits, before), limit+1, func(id int64, r fleet.QueryRow) {
+		return q.rows(ctx, c, "DESC", q.from<<idBits, min(q.to<<idBits, before), func(id int64, r fleet.QueryRow) error {
 			if len(page.Rows) == limit { // there is one more
 				page.Next = new(strconv.FormatInt(last, 10))
-				return
+				return errEnough
 			}
 			page.Rows = append(page.Rows, r)
 			last = id
+			return nil
 		})
-		return err
 	})
 	if err != nil {
 		return fleet.QueryPage{}, err
@@ -64,23 +65,24 @@ func readCursor(cursor string) (int64, error) {
 	return int64(id), nil
 }
 
-// rows reads at most limit events with numbers in [from, to).
-func (q *question) rows(ctx context.Context, c *conn, order string, from, to int64, limit int, each func(id int64, r fleet.QueryRow)) error {
-	args := append([]any{from, to}, q.args...)
-	args = append(args, int64(limit))
-	return c.query(ctx, rowsHead+q.where+order, args, func(row []driver.Value) error {
+// rows tells the events with numbers in [from, to), until each answers errEnough.
+func (q *question) rows(ctx context.Context, c *conn, order string, from, to int64, each func(id int64, r fleet.QueryRow) error) error {
+	err := q.scan(ctx, c, rowColumns, rowWords, order, from, to, func(row []driver.Value) error {
 		k, err := q.kind(row[1])
 		if err != nil {
 			return err
 		}
 		id := integer(row[0])
-		each(id, fleet.QueryRow{
+		return each(id, fleet.QueryRow{
 			TS: time.UnixMilli(id >> idBits).UTC(), InstanceID: k.instance, ClientIP: textOf(row[4]), ClientName: textOf(row[5]), Protocol: k.protocol,
 			QName: string(reversed(textOf(row[6]))), QType: typeName(uint16(integer(row[2]))), Outcome: k.outcome.String(), RCode: rcodeName(k.rcode),
 			DurationMS: float64(integer(row[3])) / 1000, UpstreamAddress: k.upstream, List: k.list,
 		})
-		return nil
 	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
 }
 
 func typeName(qtype uint16) string { return dns.Type(qtype).String() }
@@ -111,9 +113,13 @@ func (l *Log) Export(ctx context.Context, f fleet.QueryFilter, each func(fleet.Q
 			if err != nil || q.empty() {
 				return err
 			}
-			return q.rows(ctx, c, rowsOldest, max(from, q.from<<idBits), min(q.to<<idBits, end), exportChunk, func(id int64, r fleet.QueryRow) {
+			return q.rows(ctx, c, "ASC", max(from, q.from<<idBits), min(q.to<<idBits, end), func(id int64, r fleet.QueryRow) error {
 				rows = append(rows, r)
 				from = id + 1
+				if len(rows) == exportChunk {
+					return errEnough
+				}
+				return nil
 			})
 		})
 		if err != nil {
