@@ -17,6 +17,7 @@ import (
 type question struct {
 	fleet.QueryFilter
 	found []event
+	off   *deviations
 }
 
 func (l *log) filters() map[string]fleet.QueryFilter {
@@ -94,11 +95,11 @@ func (l *log) oddFilters() map[string]fleet.QueryFilter {
 }
 
 // testAnswers asks everything of every filter. Nothing is written meanwhile, so the questions are asked at the same time.
-func testAnswers(t *testing.T, l *log, reader querylog.Reader) {
+func testAnswers(t *testing.T, l *log, reader querylog.Reader, off *deviations) {
 	for name, filter := range l.oddFilters() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			q := question{filter, matching(l.events, filter)}
+			q := question{filter, matching(l.events, filter), off}
 			testSummary(t, q, reader, true)
 			testExport(t, q, reader)
 		})
@@ -106,7 +107,7 @@ func testAnswers(t *testing.T, l *log, reader querylog.Reader) {
 	for name, filter := range l.filters() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			q := question{filter, matching(l.events, filter)}
+			q := question{filter, matching(l.events, filter), off}
 			for _, grouped := range []bool{true, false} {
 				if q.Filtered() && !grouped {
 					break // what is not filtered covers that; this suite is long enough
@@ -125,7 +126,7 @@ func testAnswers(t *testing.T, l *log, reader querylog.Reader) {
 	}
 	t.Run("a top of one", func(t *testing.T) {
 		t.Parallel()
-		testTops(t, question{fleet.QueryFilter{}, l.events}, reader, 1, true)
+		testTops(t, question{fleet.QueryFilter{}, l.events, off}, reader, 1, true)
 	})
 }
 
@@ -172,8 +173,8 @@ func testLatency(t *testing.T, q question, reader querylog.Reader, grouped bool)
 		if count != uint64(len(sorted)) {
 			t.Errorf("%s: got a count of %d, want %d", what, count, len(sorted))
 		}
-		compareMean(t, what, avg, sorted)
-		compareQuantiles(t, what, quantiles, sorted)
+		q.off.compareMean(t, what, avg, sorted)
+		q.off.compareQuantiles(t, what, quantiles, sorted)
 	}
 	compareLatency("Latency", got.Count, got.AvgMS, got.Quantiles, q.found)
 	if !grouped {
@@ -208,7 +209,7 @@ func testSeries(t *testing.T, q question, reader querylog.Reader, grouped bool) 
 			t.Errorf("Series: got steps of %d s, points nil: %t, want %s and a list", got.StepSeconds, got.Points == nil, step)
 		}
 		starts := steps(q.From, q.To, step)
-		comparePoints(t, fmt.Sprintf("Series in steps of %s", step), got.Points, starts, step, q.found)
+		q.off.comparePoints(t, fmt.Sprintf("Series in steps of %s", step), got.Points, starts, step, q.found)
 		if !grouped {
 			wantNoGroups(t, "Series", len(got.Groups))
 			continue
@@ -220,12 +221,12 @@ func testSeries(t *testing.T, q question, reader querylog.Reader, grouped bool) 
 		ids, groups := byInstance(inSteps)
 		compareIDs(t, "Series", groupIDs(got.Groups, func(g fleet.QuerySeriesGroup) string { return g.InstanceID }), ids)
 		for _, g := range got.Groups {
-			comparePoints(t, fmt.Sprintf("Series of %s in steps of %s", g.InstanceID, step), g.Points, starts, step, groups[g.InstanceID])
+			q.off.comparePoints(t, fmt.Sprintf("Series of %s in steps of %s", g.InstanceID, step), g.Points, starts, step, groups[g.InstanceID])
 		}
 	}
 }
 
-func comparePoints(t *testing.T, what string, got []fleet.QueryPoint, starts []time.Time, step time.Duration, found []event) {
+func (d *deviations) comparePoints(t *testing.T, what string, got []fleet.QueryPoint, starts []time.Time, step time.Duration, found []event) {
 	t.Helper()
 	if len(got) != len(starts) {
 		t.Errorf("%s: got %d points, want %d", what, len(got), len(starts))
@@ -242,7 +243,7 @@ func comparePoints(t *testing.T, what string, got []fleet.QueryPoint, starts []t
 			t.Errorf("%s: point %d: got %s %d %v, want %s %v", what, i, p.TS, p.Total, p.Outcomes, starts[i], want)
 			return
 		}
-		compareQuantiles(t, fmt.Sprintf("%s: point %d", what, i), p.Quantiles, durations(events))
+		d.compareQuantiles(t, fmt.Sprintf("%s: point %d", what, i), p.Quantiles, durations(events))
 	}
 }
 
@@ -253,7 +254,7 @@ func testUpstreams(t *testing.T, q question, reader querylog.Reader, grouped boo
 		t.Errorf("Upstreams: %v", err)
 		return
 	}
-	compareUpstreams(t, "Upstreams", got.Upstreams, q.found)
+	q.off.compareUpstreams(t, "Upstreams", got.Upstreams, q.found)
 	if !grouped {
 		wantNoGroups(t, "Upstreams", len(got.Groups))
 		return
@@ -261,7 +262,7 @@ func testUpstreams(t *testing.T, q question, reader querylog.Reader, grouped boo
 	ids, groups := byInstance(matchingUpstream(q.found))
 	compareIDs(t, "Upstreams", groupIDs(got.Groups, func(g fleet.QueryUpstreamGroup) string { return g.InstanceID }), ids)
 	for _, g := range got.Groups {
-		compareUpstreams(t, "Upstreams of "+g.InstanceID, g.Upstreams, groups[g.InstanceID])
+		q.off.compareUpstreams(t, "Upstreams of "+g.InstanceID, g.Upstreams, groups[g.InstanceID])
 	}
 }
 
@@ -269,7 +270,7 @@ func matchingUpstream(events []event) []event {
 	return slices.DeleteFunc(slices.Clone(events), func(e event) bool { return e.Upstream == "" })
 }
 
-func compareUpstreams(t *testing.T, what string, got []fleet.QueryUpstream, found []event) {
+func (d *deviations) compareUpstreams(t *testing.T, what string, got []fleet.QueryUpstream, found []event) {
 	t.Helper()
 	if got == nil {
 		t.Errorf("%s: got nil, want a list", what)
@@ -294,8 +295,8 @@ func compareUpstreams(t *testing.T, what string, got []fleet.QueryUpstream, foun
 			t.Errorf("%s: got %s with %d and %d errors, want %s with %d and %d", what, u.Address, u.Count, u.Errors, want[i].Name, want[i].Count, errs)
 		}
 		sorted := durations(answered)
-		compareMean(t, what+": "+u.Address, u.AvgMS, sorted)
-		compareQuantile(t, what+": p95 of "+u.Address, u.P95MS, sorted, 0.95)
+		d.compareMean(t, what+": "+u.Address, u.AvgMS, sorted)
+		d.compareQuantile(t, what+": p95 of "+u.Address, u.P95MS, sorted, 0.95)
 	}
 }
 
@@ -339,6 +340,10 @@ func testClients(t *testing.T, q question, reader querylog.Reader) {
 	want := len(top(q.found, event.client, math.MaxInt))
 	if math.Abs(float64(got)-float64(want)) > tolerance*float64(want) {
 		t.Errorf("Clients: got %d, want %d within %g", got, want, tolerance)
+		return
+	}
+	if want > 0 {
+		q.off.note(&q.off.uniques, math.Abs(float64(got)-float64(want))/float64(want))
 	}
 }
 

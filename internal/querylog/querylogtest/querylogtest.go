@@ -35,7 +35,9 @@ func Run(t *testing.T, newLog func(t *testing.T) Opener) {
 		sink, reader := newLog(t)(t)
 		l := generate(*events)
 		l.write(t, sink)
-		t.Run("questions", func(t *testing.T) { testAnswers(t, l, reader) })
+		var off deviations
+		t.Run("questions", func(t *testing.T) { testAnswers(t, l, reader, &off) })
+		off.log(t)
 		t.Run("pages", func(t *testing.T) { testPaging(t, l, sink, reader) }) // last: it adds events
 	})
 	t.Run("identity of batches", func(t *testing.T) { testIdentity(t, newLog) })
