@@ -23,7 +23,7 @@ import (
 type instanceConfig struct {
 	InstanceID   string        `envconfig:"DNSFLEET_INSTANCE_ID" desc:"public id, [A-Za-z0-9._-]{1,64}; empty = made once and kept in the data dir"`
 	InstanceName string        `envconfig:"DNSFLEET_INSTANCE_NAME" desc:"what people read; empty = the host name"`
-	DataDir      string        `envconfig:"DNSFLEET_DATA_DIR" default:"./data" desc:"slices, last good lists and policy, embedded store"`
+	DataDir      string        `envconfig:"DNSFLEET_DATA_DIR" default:"./data" desc:"slices, spool, last good lists and policy, embedded store and query log"`
 	LogLevel     string        `envconfig:"DNSFLEET_LOG_LEVEL" default:"info" oneof:"debug info warn error" desc:"debug, info, warn or error"`
 	LogFormat    string        `envconfig:"DNSFLEET_LOG_FORMAT" default:"text" oneof:"text json" desc:"text or json"`
 	DNSListen    listenList    `envconfig:"DNSFLEET_DNS_LISTEN" default:":53" desc:"comma list of [host]:port for UDP and TCP; off = answer no DNS"`
@@ -35,6 +35,12 @@ type instanceConfig struct {
 	WebCertFile  string        `envconfig:"DNSFLEET_WEB_TLS_CERT_FILE" desc:"certificate chain (PEM) for HTTPS on the web and sync listeners; reloaded when it changes"`
 	WebKeyFile   string        `envconfig:"DNSFLEET_WEB_TLS_KEY_FILE" desc:"its private key (PEM)"`
 	StatsEvery   time.Duration `envconfig:"DNSFLEET_STATS_INTERVAL" default:"10s" min:"1s" max:"1h" desc:"how often the instance reports (1s to 1h)"`
+
+	QueryLogURL       secret        `envconfig:"DNSFLEET_QUERYLOG_URL" desc:"where each query is kept: clickhouse:// (native), clickhouse+http://, clickhouse+https://, sqlite://, off, or on a replica primary (sent over the sync API); empty = SQLite in the data dir on a primary, primary on a replica"`
+	QueryLogRetention time.Duration `envconfig:"DNSFLEET_QUERYLOG_RETENTION" default:"168h" min:"1h" max:"87600h" desc:"how long queries are kept (1h to 87600h)"`
+	Privacy           string        `envconfig:"DNSFLEET_PRIVACY" default:"full" oneof:"full hash truncate anonymous" desc:"what is kept of a client: full, hash (a pseudonym), truncate (its /24 or /48) or anonymous (nothing)"`
+	ClickHouseCluster string        `envconfig:"DNSFLEET_CLICKHOUSE_CLUSTER" desc:"name of the ClickHouse cluster whose replicated and distributed tables keep the log; empty = one server"`
+	Migrate           string        `envconfig:"DNSFLEET_MIGRATE" default:"auto" oneof:"auto off" desc:"auto: every start brings the schema of SQLite and ClickHouse up to date; off: only dnsfleet migrate does"`
 }
 
 // primaryConfig is the environment of `dnsfleet primary`.

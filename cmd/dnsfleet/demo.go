@@ -133,6 +133,7 @@ func demoInstance(dir, id, name string) instanceConfig {
 	return instanceConfig{
 		InstanceID: id, InstanceName: name, DataDir: filepath.Join(dir, id), DNSListen: listenList{"127.0.0.1:0"},
 		Control: "127.0.0.1:0", WebListen: "127.0.0.1:0", StatsEvery: demoInterval, LogLevel: "warn", LogFormat: "text",
+		QueryLogRetention: 24 * time.Hour, Privacy: "full", Migrate: "auto",
 	}
 }
 
@@ -243,6 +244,7 @@ Read the fleet as a program does:
 
   curl -s %[1]s/api/instances/stats
   curl -s %[1]s/api/status
+  curl -s '%[1]s/api/queries/top-domains?outcome=blocked&group_by=instance'
 
 Next: let one die with --kill-one-after 30s, keep the counts in a real Redis with --redis redis://127.0.0.1:6379,
 add more with --replicas 10. To run it for real, see "Run it for real" in README.md.

@@ -24,6 +24,7 @@ type instance struct {
 	log      *slog.Logger
 	dialer   *bootstrap.Dialer
 	counters *stats.Counters
+	events   *eventLog
 	engine   *dns.Engine
 	control  *httpserve.Server // nil: no control API
 
@@ -31,8 +32,11 @@ type instance struct {
 	unapplied  func() []string // what of the policy is not applied
 }
 
-// newInstance binds everything that an instance listens on, so that a taken port ends the start.
-func newInstance(ctx context.Context, cfg instanceConfig, role fleet.Role, wall func() time.Time, log *slog.Logger) (_ *instance, err error) {
+// newInstance binds everything that an instance listens on, so that a taken port ends the start. openTarget opens the log
+// that its events go to; the dialer and the counters are there already.
+func newInstance(ctx context.Context, cfg instanceConfig, role fleet.Role, wall func() time.Time, log *slog.Logger,
+	openTarget func(context.Context, *instance) (logTarget, error),
+) (_ *instance, err error) {
 	n := &instance{cfg: cfg, role: role, log: log}
 	defer func() {
 		if err != nil {
@@ -47,9 +51,16 @@ func newInstance(ctx context.Context, cfg instanceConfig, role fleet.Role, wall 
 	if err != nil {
 		return nil, fmt.Errorf("open the history in DNSFLEET_DATA_DIR=%q: %w", cfg.DataDir, err)
 	}
+	target, err := openTarget(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	if n.events, err = newEventLog(cfg, target, n.counters, log); err != nil {
+		return nil, err
+	}
 	n.engine, err = dns.New(dns.Options{
 		Listen: cfg.DNSListen, AllowClients: cfg.AllowClients, DataDir: cfg.DataDir, DialContext: n.dialer.DialContext,
-		Recorder: n.counters, Exchanges: n.counters, Log: log,
+		Recorder: n.events, Exchanges: n.counters, Log: log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make DNS engine: %w", err)
@@ -62,7 +73,7 @@ func newInstance(ctx context.Context, cfg instanceConfig, role fleet.Role, wall 
 	}
 	if cfg.Control != "" {
 		n.control, err = bindHTTP(ctx, "DNSFLEET_CONTROL_LISTEN", string(cfg.Control), httpserve.Options{
-			Handler: control.New(control.Options{Engine: controlled{n.engine}, Token: string(cfg.ControlToken), Log: log}), Log: log,
+			Handler: control.New(control.Options{Engine: controlled{n.engine}, Token: string(cfg.ControlToken), QueryStore: func() any { return n.events.stats() }, Log: log}), Log: log,
 		})
 		if err != nil {
 			return nil, err
@@ -76,6 +87,15 @@ func (n *instance) abandon() error {
 	var errs []error
 	if n.engine != nil {
 		errs = append(errs, n.engine.Close())
+	}
+	return errors.Join(append(errs, n.free())...)
+}
+
+// free closes what an instance holds that has run to its end.
+func (n *instance) free() error {
+	var errs []error
+	if n.events != nil {
+		errs = append(errs, n.events.free())
 	}
 	if n.counters != nil {
 		errs = append(errs, n.counters.Close())
@@ -133,7 +153,7 @@ func (n *instance) report() fleet.Report {
 		PolicyRevision: revision, PolicyHash: hash, PolicyUnapplied: n.unapplied(), ControlURL: n.controlURL,
 		Blocklist: n.engine.Blocklist(), Cache: n.engine.Cache(), CacheRefresh: n.engine.Refresh(),
 		ResponseDistribution: fleet.Distribution{Outcomes: counters.Outcomes}, ResponseTime: counters.ResponseTime(),
-		Upstreams: counters.Upstreams, Slices: []fleet.Slice{}, Acks: []fleet.Ack{},
+		Upstreams: counters.Upstreams, QueryLog: n.events.name(), LastHour: n.counters.LastHour(), Slices: []fleet.Slice{}, Acks: []fleet.Ack{},
 	}
 }
 

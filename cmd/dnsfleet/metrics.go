@@ -25,6 +25,13 @@ func (n *instance) metricsOptions(reporter *replica.Reporter) metrics.Options {
 			s := n.counters.History()
 			return metrics.Slices{Pending: s.Pending, Dropped: s.Dropped, Failures: s.Failures}
 		},
+		QueryLog: func() metrics.QueryLog {
+			s := n.events.stats()
+			return metrics.QueryLog{
+				Recorded: s.Recorded, Dropped: s.Dropped, Lost: s.Lost, Waiting: s.Waiting, Delivered: s.Delivered, Refused: s.Refused,
+				Failures: s.Failures, Away: s.Away, SpooledEvents: s.Spool.Events, SpooledBytes: s.Spool.Bytes, SpoolDropped: s.Spool.Dropped,
+			}
+		},
 		Log: n.log,
 	}
 }
@@ -35,5 +42,6 @@ func (p *primary) metrics() http.Handler {
 	o := p.metricsOptions(p.reporter)
 	o.Instances = func() (map[fleet.Status]int, error) { return p.view.Statuses(), nil }
 	o.StoreErrors = p.storeErrors.Load
+	o.EventBatches = func() map[string]uint64 { return p.sync.Stats().Events }
 	return metrics.New(o)
 }

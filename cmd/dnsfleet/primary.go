@@ -86,7 +86,10 @@ func newPrimary(ctx context.Context, cfg primaryConfig, wall func() time.Time, l
 	if p.seed, err = readSeed(cfg.PolicyFile); err != nil {
 		return nil, err
 	}
-	if p.instance, err = newInstance(ctx, cfg.instanceConfig, fleet.RolePrimary, wall, log); err != nil {
+	p.instance, err = newInstance(ctx, cfg.instanceConfig, fleet.RolePrimary, wall, log, func(ctx context.Context, n *instance) (logTarget, error) {
+		return openTarget(ctx, cfg.instanceConfig, defaultLog(cfg.instanceConfig), n.dialer.DialContext, log)
+	})
+	if err != nil {
 		return nil, err
 	}
 	opened, err := openStore(ctx, cfg, p.dialer.DialContext, log)
@@ -103,7 +106,7 @@ func newPrimary(ctx context.Context, cfg primaryConfig, wall func() time.Time, l
 		Report: p.report, Source: p.counters, Sender: replica.StoreSender{Store: p.store}, Interval: cfg.StatsEvery, Wall: wall, Log: log,
 	})
 	p.view = view.New(view.Options{Store: p.store, Local: p.local, Log: log})
-	p.sync = syncapi.NewServer(syncapi.ServerOptions{Store: p.store, Log: log})
+	p.sync = syncapi.NewServer(syncapi.ServerOptions{Store: p.store, Events: p.events.store(), Log: log})
 	if err := p.bindWeb(ctx, notice); err != nil {
 		return nil, errors.Join(err, p.store.Close(), p.abandon())
 	}
@@ -214,11 +217,13 @@ func (p *primary) run(ctx context.Context) error {
 			<-ctx.Done()
 			return nil
 		}),
+		p.events.recording(),
 		[]task{p.counters.Run},
 		[]task{p.reporter.Run},
 		serving,
+		p.events.keeping(),
 	)
-	return errors.Join(err, p.store.Close(), p.counters.Close())
+	return errors.Join(err, p.store.Close(), p.free())
 }
 
 // watchPolicy passes on the store's hints that the policy changed, through whichever primary.

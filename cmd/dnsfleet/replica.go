@@ -76,7 +76,16 @@ func newFollowing(ctx context.Context, cfg replicaConfig, wall func() time.Time,
 		return nil, err
 	}
 	r := new(following)
-	if r.instance, err = newInstance(ctx, cfg.instanceConfig, fleet.RoleReplica, wall, log); err != nil {
+	r.instance, err = newInstance(ctx, cfg.instanceConfig, fleet.RoleReplica, wall, log, func(ctx context.Context, n *instance) (logTarget, error) {
+		if r.client, err = newClient(cfg, n.dialer.DialContext, log); err != nil {
+			return logTarget{}, err
+		}
+		if cfg.QueryLogURL == "" || cfg.QueryLogURL == logPrimary {
+			return primaryTarget(n, r.client)
+		}
+		return openTarget(ctx, cfg.instanceConfig, "", n.dialer.DialContext, log)
+	})
+	if err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -84,18 +93,6 @@ func newFollowing(ctx context.Context, cfg replicaConfig, wall func() time.Time,
 			err = errors.Join(err, r.abandon())
 		}
 	}()
-	options := replica.ClientOptions{
-		PrimaryURLs: cfg.PrimaryURLs, Token: string(cfg.SyncToken), InstanceID: cfg.InstanceID, Release: version(),
-		DialContext: r.dialer.DialContext, Log: log,
-	}
-	if cfg.SyncCAFile != "" {
-		if options.RootCAs, err = replica.LoadRootCAs(cfg.SyncCAFile); err != nil {
-			return nil, fmt.Errorf("%w: DNSFLEET_SYNC_CA_FILE=%q: %w", errConfig, cfg.SyncCAFile, err)
-		}
-	}
-	if r.client, err = replica.NewClient(options); err != nil {
-		return nil, fmt.Errorf("make sync client: %w", err)
-	}
 	r.controlURL, r.sender = cfg.ControlURL, &mortal{Sender: r.client}
 	r.follower = replica.NewFollower(replica.FollowerOptions{
 		Source: r.client, Applier: r.instance, File: filepath.Join(cfg.DataDir, "policy.json"), Interval: cfg.SyncEvery, Log: log,
@@ -110,6 +107,23 @@ func newFollowing(ctx context.Context, cfg replicaConfig, wall func() time.Time,
 		})
 	}
 	return r, err
+}
+
+// newClient makes the client of the primaries.
+func newClient(cfg replicaConfig, dial dialFunc, log *slog.Logger) (_ *replica.Client, err error) {
+	options := replica.ClientOptions{
+		PrimaryURLs: cfg.PrimaryURLs, Token: string(cfg.SyncToken), InstanceID: cfg.InstanceID, Release: version(), DialContext: dial, Log: log,
+	}
+	if cfg.SyncCAFile != "" {
+		if options.RootCAs, err = replica.LoadRootCAs(cfg.SyncCAFile); err != nil {
+			return nil, fmt.Errorf("%w: DNSFLEET_SYNC_CA_FILE=%q: %w", errConfig, cfg.SyncCAFile, err)
+		}
+	}
+	client, err := replica.NewClient(options)
+	if err != nil {
+		return nil, fmt.Errorf("make sync client: %w", err)
+	}
+	return client, nil
 }
 
 // handler serves what a replica shows: whether it is well.
@@ -143,6 +157,6 @@ func (r *following) run(ctx context.Context) error {
 		r.log.InfoContext(ctx, "replica listens", "url", r.web.URL())
 		answering = append(answering, r.web.Run)
 	}
-	err := runStages(ctx, answering, []task{r.counters.Run}, []task{r.reporter.Run})
-	return errors.Join(err, r.counters.Close())
+	err := runStages(ctx, answering, r.events.recording(), []task{r.counters.Run}, []task{r.reporter.Run}, r.events.keeping())
+	return errors.Join(err, r.free())
 }
