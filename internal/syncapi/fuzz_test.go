@@ -70,3 +70,36 @@ func FuzzPush(f *testing.F) {
 		}
 	})
 }
+
+// FuzzEvents holds that whatever is sent as a batch of events, the handler answers with one of the statuses of the contract,
+// accepts nothing but a whole batch of the caller's own, and gives the query log the bytes that were sent.
+func FuzzEvents(f *testing.F) {
+	log := newShelf(f)
+	whole := batchOf(f, log, "attic-pi", 1, 3)
+	f.Add(whole)
+	f.Add(whole[:len(whole)-4])
+	f.Add(batchOf(f, log, "cellar-pi", 1, 1))
+	f.Add([]byte{})
+	f.Add([]byte{1})
+	f.Add([]byte(`{"events":[]}`))
+	store, secret := newMemory()
+	s := syncapi.NewServer(syncapi.ServerOptions{Store: store, Events: log})
+	f.Fuzz(func(t *testing.T, body []byte) {
+		log.do(func() { log.bodies, log.kept = nil, nil })
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, eventsRequest(body, secret))
+		kept := log.batches()
+		switch w.Code {
+		case 200:
+			if len(kept) != 1 || kept[0].InstanceID != "attic-pi" || !bytes.Equal(log.bodies[0], body) {
+				t.Fatalf("accepted, and kept %v", kept)
+			}
+		case 400, 403:
+			if len(kept) != 0 {
+				t.Fatalf("refused with %d, and kept %v", w.Code, kept)
+			}
+		default:
+			t.Fatalf("status is %d %s", w.Code, w.Body)
+		}
+	})
+}

@@ -18,7 +18,7 @@ import (
 func TestEveryPathWantsTheRightMethod(t *testing.T) {
 	p := newPrimary(t)
 	for path, allow := range map[string]string{
-		"/sync/config": "GET, HEAD", "/sync/stats": "POST", "/sync/wait": "GET", "/sync/heartbeat": "POST", "/sync/status": "GET, HEAD",
+		"/sync/config": "GET, HEAD", "/sync/stats": "POST", "/sync/events": "POST", "/sync/wait": "GET", "/sync/heartbeat": "POST", "/sync/status": "GET, HEAD",
 	} {
 		res := p.do(t, p.request(t, "DELETE", path, nil))
 		res.sentence(t)
@@ -38,7 +38,7 @@ func TestEveryPathWantsTheRightMethod(t *testing.T) {
 func TestEveryPathWantsAToken(t *testing.T) {
 	p := newPrimary(t)
 	for path, method := range map[string]string{
-		"/sync/config": "GET", "/sync/stats": "POST", "/sync/wait": "GET", "/sync/heartbeat": "POST", "/sync/status": "GET",
+		"/sync/config": "GET", "/sync/stats": "POST", "/sync/events": "POST", "/sync/wait": "GET", "/sync/heartbeat": "POST", "/sync/status": "GET",
 	} {
 		for name, tc := range map[string]struct {
 			change func(*http.Request)
@@ -57,8 +57,8 @@ func TestEveryPathWantsAToken(t *testing.T) {
 			}
 		}
 	}
-	if got := p.sync.Stats().Unauthorized; got != 25 {
-		t.Errorf("counted %d unauthorized requests, want 25", got)
+	if got := p.sync.Stats().Unauthorized; got != 30 {
+		t.Errorf("counted %d unauthorized requests, want 30", got)
 	}
 	if strings.Contains(p.log.String(), p.secret) {
 		t.Errorf("the secret was logged: %s", p.log)

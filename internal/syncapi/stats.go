@@ -149,6 +149,11 @@ func normalize(r *fleet.Report) error {
 	for i := range r.Slices {
 		times = append(times, &r.Slices[i].Start)
 		r.Slices[i].Upstreams = notNil(r.Slices[i].Upstreams)
+		r.Slices[i].Normalize()
+	}
+	if r.LastHour != nil {
+		times = append(times, &r.LastHour.From)
+		r.LastHour.Normalize()
 	}
 	for _, t := range times {
 		*t = t.UTC()
