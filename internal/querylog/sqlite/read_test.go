@@ -37,12 +37,11 @@ func manyEvents(t *testing.T, n int) *sqlite.Log {
 }
 
 // impatient is a context that ends when it was asked for its error that often, and never tells anybody.
-type impatient struct {
-	context.Context
-	left atomic.Int64
-}
+type impatient struct{ left atomic.Int64 }
 
-func (c *impatient) Done() <-chan struct{} { return nil }
+func (*impatient) Deadline() (at time.Time, ok bool) { return at, false }
+func (*impatient) Done() <-chan struct{}             { return nil }
+func (*impatient) Value(any) any                     { return nil }
 
 func (c *impatient) Err() error {
 	if c.left.Add(-1) < 0 {
@@ -71,7 +70,7 @@ func TestAReadEndsWithItsContextHoweverLittleItFinds(t *testing.T) {
 				t.Fatalf("with enough time: got %v", err)
 			}
 			// Everything before the scan, with some to spare, and not yet all of the scan.
-			ctx := &impatient{Context: t.Context()}
+			ctx := new(impatient)
 			ctx.left.Store(8)
 			if err := read(ctx); !errors.Is(err, fleet.ErrUnavailable) {
 				t.Errorf("with a context that ends in between: got %v, want %v", err, fleet.ErrUnavailable)
