@@ -2,14 +2,15 @@
 # Installs what building and testing dnsfleet needs and this machine lacks. With apt it installs; without, or without
 # the right to, it says exactly what to install and ends with 1. It starts no service and enables none.
 #
-#   scripts/deps.sh            everything
-#   scripts/deps.sh make gcc   only these
+#   scripts/deps.sh                              everything
+#   scripts/deps.sh make gcc clickhouse-engine   only these
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly tools=$PWD/.cache/bin
 readonly node_major=22            # what is fetched where the system's Node is too old
 readonly guard=/usr/sbin/policy-rc.d
+readonly engine=./internal/querylog/clickhouse/chtest/fetch.sh
 PATH=$tools:$PATH
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -29,6 +30,8 @@ present() {
     gcc) has_gcc ;;
     node) has_node ;;
     chromium) ./scripts/chromium.sh >/dev/null ;;
+    clickhouse-engine) "$engine" --check ;;
+    clickhouse-server) have clickhouse-server || have clickhouse ;;
     *) have "$1" ;;
   esac
 }
@@ -39,6 +42,7 @@ packages_of() {
     dig) echo bind9-dnsutils ;;
     node) echo nodejs npm ;;
     chromium) echo chromium fonts-liberation ;;
+    clickhouse-engine) have npm || echo npm ;;
     *) echo "$1" ;;
   esac
 }
@@ -64,10 +68,13 @@ apt_install() {
     printf '#!/bin/sh\nexit 101\n' | as_root tee "$guard" >/dev/null
     as_root chmod 755 "$guard"
   fi
-  as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -q --no-install-recommends "$@"
-  if have systemctl && [[ " $* " == *" redis-s"* ]]; then
-    as_root systemctl disable --quiet redis-server redis-sentinel 2>/dev/null || true
-  fi
+  as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -q -o Acquire::Retries=3 --no-install-recommends "$@"
+  local service
+  for service in redis-server redis-sentinel clickhouse-server; do
+    if have systemctl && [[ " $* " == *" $service "* ]]; then
+      as_root systemctl disable --quiet "$service" 2>/dev/null || true
+    fi
+  done
 }
 
 # Debian 12 and Ubuntu 24.04 carry Node 18. Its npm can fetch a newer one, which stays in .cache.
@@ -87,8 +94,24 @@ fetch_node() {
   hash -r
 }
 
+# The engine is 180 MB, so a registry's bad moment is worth another try.
+fetch_engine() {
+  local try
+  for try in 1 2 3; do
+    if "$engine"; then return; fi
+    echo "deps: fetching the ClickHouse engine failed, try $try of 3" >&2
+    sleep $((try * 2))
+  done
+  return 1
+}
+
 how_to_get() {
   case $1 in
+    clickhouse-engine)
+      echo "the ClickHouse engine for tests: on Linux x86_64, npm and the way to its registry, then $engine;"
+      echo "      elsewhere a libchdb.so of ClickHouse 26.7 (https://clickhouse.com/docs/chdb), its path in CHDB_LIB_PATH"
+      ;;
+    clickhouse-server) echo "a ClickHouse server of any release: package clickhouse-server, or the program clickhouse in the PATH" ;;
     node) echo "Node 20.19+ or 22.12+ with npm: https://nodejs.org/en/download" ;;
     chromium)
       echo "a Chromium or Chrome that starts without snap, for example"
@@ -104,13 +127,14 @@ how_to_get() {
 }
 
 needs=("$@")
-[ ${#needs[@]} -gt 0 ] || needs=(make gcc redis-server redis-sentinel dig node chromium)
+[ ${#needs[@]} -gt 0 ] || needs=(make gcc redis-server redis-sentinel dig node chromium clickhouse-engine clickhouse-server)
 
 mapfile -t absent < <(missing)
 [ ${#absent[@]} -gt 0 ] || exit 0
 echo "deps: missing: ${absent[*]}"
 
-if may_install; then
+# The engine alone needs no package where there is npm.
+if may_install && { [ "${absent[*]}" != clickhouse-engine ] || ! have npm; }; then
   as_root apt-get update -q
   packages=()
   for need in "${absent[@]}"; do
@@ -125,6 +149,10 @@ if may_install; then
 fi
 if ! present node && [[ " ${absent[*]} " == *" node "* ]] && have npm && have node; then
   fetch_node || echo "deps: npm could not fetch a newer Node"
+fi
+if [[ " ${absent[*]} " == *" clickhouse-engine "* ]] && have npm; then
+  echo "deps: fetching the ClickHouse engine for tests, 180 MB, into .cache"
+  fetch_engine || echo "deps: the ClickHouse engine could not be fetched"
 fi
 
 mapfile -t absent < <(missing)
