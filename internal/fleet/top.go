@@ -46,7 +46,7 @@ func MergeTops(limit, full int, lists ...[]TopItem) []TopItem {
 	var all uint64 // sum of absentee over all lists
 	for n, list := range lists {
 		absent := absentee(list, full)
-		all = plus(all, absent)
+		all = min(all+absent, 1<<62)
 		for _, item := range list {
 			i, known := at[item.Name]
 			if !known {
@@ -57,7 +57,7 @@ func MergeTops(limit, full int, lists ...[]TopItem) []TopItem {
 			s := &sums[i]
 			s.Count, s.ErrorBound = plus(s.Count, item.Count), plus(s.ErrorBound, item.ErrorBound)
 			if s.last != n+1 {
-				s.had, s.last = plus(s.had, absent), n+1
+				s.had, s.last = min(s.had+absent, 1<<62), n+1
 			}
 		}
 	}

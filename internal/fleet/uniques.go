@@ -47,11 +47,18 @@ func (u Uniques) Count() uint64 {
 	if u.held == nil {
 		return 0
 	}
+	b, err := u.held.sketch.AppendBinary(nil)
+	if err != nil {
+		return 0 // cannot be: it has its precision
+	}
+	if b[sparseAt] == 0 {
+		return min(estimate(b[registersAt:]), MaxCount) // only a forged sketch tells more
+	}
 	sketch := u.held.sketch
 	if u.held.loose {
 		sketch = sketch.Clone()
 	}
-	return min(sketch.Estimate(), MaxCount) // only a forged sketch tells more
+	return min(sketch.Estimate(), MaxCount)
 }
 
 // IsZero reports whether nothing was added.
@@ -64,22 +71,29 @@ func (u Uniques) Equal(other Uniques) bool {
 	return errA == nil && errB == nil && bytes.Equal(a, b)
 }
 
-// AppendBinary appends the sketch in the library's own form, nothing when it is empty. Sketches of the same things have the same form.
+// AppendBinary appends the sketch in the library's own form, nothing when it is empty. Sketches of the same things have
+// the same form.
 func (u Uniques) AppendBinary(b []byte) ([]byte, error) {
 	if u.held == nil {
 		return b, nil
 	}
-	sketch := u.held.sketch
-	if u.held.loose {
-		sketch = sketch.Clone()
+	out, err := u.held.sketch.AppendBinary(b)
+	if err == nil && u.held.loose && out[len(b)+sparseAt] == 1 {
+		sketch := u.held.sketch.Clone()
 		sketch.Estimate() // tidies it up
+		out, err = sketch.AppendBinary(b)
 	}
-	out, err := sketch.AppendBinary(b)
 	if err != nil {
 		return b, fmt.Errorf("encode sketch of uniques: %w", err)
 	}
 	return out, nil
 }
+
+// Where things are in the library's form.
+const (
+	sparseAt    = 3 // 0 = it has all registers, one byte each
+	registersAt = 8
+)
 
 // What a foreign sketch may be: of the one version and precision that all instances use, because others cannot be
 // merged, and no longer than the longest honest one, which has all its registers.
@@ -95,15 +109,14 @@ func (u *Uniques) UnmarshalBinary(b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
-	if len(b) < 4 || len(b) > maxUniquesBytes || b[0] != uniquesVersion || b[1] != uniquesPrecision {
+	if len(b) <= registersAt || len(b) > maxUniquesBytes || b[0] != uniquesVersion || b[1] != uniquesPrecision {
 		return fmt.Errorf("%w: a sketch of uniques must be a HyperLogLog of precision %d and of at most %d bytes", ErrInvalid, uniquesPrecision, maxUniquesBytes)
 	}
-	sparse := b[3] == 1
 	sketch := new(hyperloglog.Sketch)
 	if err := sketch.UnmarshalBinary(b); err != nil {
 		return fmt.Errorf("%w: sketch of uniques: %w", ErrInvalid, err)
 	}
-	if sparse {
+	if b[sparseAt] == 1 {
 		sketch.Estimate() // tidies it up, so that later readers change nothing
 	}
 	u.held = &heldUniques{sketch: sketch}
