@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -255,6 +257,38 @@ func TestWhatTheQueryLogSaysDecides(t *testing.T) {
 		store.do(func() { store.panics = false })
 		if res := p.do(t, p.post(t, batchOf(t, store, "attic-pi", 1, 1))); res.status != 200 {
 			t.Errorf("the next is %d %s, want 200", res.status, res.body)
+		}
+	})
+}
+
+func TestAQueryLogThatHangsIsNotWaitedForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newShelf(t)
+		store.hold = make(chan struct{})
+		reports, secret := newMemory()
+		log := new(logBuffer)
+		s := syncapi.NewServer(syncapi.ServerOptions{Store: reports, Events: store, Log: slog.New(slog.NewTextHandler(log, nil))})
+		body := batchOf(t, store, "attic-pi", 1, 1)
+		w := httptest.NewRecorder()
+		before := time.Now()
+		s.Handler().ServeHTTP(w, eventsRequest(body, secret))
+		if took := time.Since(before); w.Code != 503 || w.Header().Get("Retry-After") == "" || took != 8*time.Second {
+			t.Errorf("answer is %d %s after %v, want 503 with Retry-After after 8 s", w.Code, w.Body, took)
+		}
+		if got := log.String(); !strings.Contains(got, "query log takes no events of replicas") {
+			t.Errorf("logged %q, want that the query log takes nothing", got)
+		}
+	})
+	t.Run("nor blamed for senders that hang up", func(t *testing.T) {
+		store := newShelf(t)
+		store.hold = make(chan struct{})
+		p := newPrimary(t, withEvents(store))
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		w := httptest.NewRecorder()
+		p.sync.Handler().ServeHTTP(w, eventsRequest(batchOf(t, store, "attic-pi", 1, 1), p.secret).WithContext(ctx))
+		if got := p.log.String(); strings.Contains(got, "takes no events") || p.sync.Stats().Events["unavailable"] != 1 {
+			t.Errorf("logged %q and counted %v, want no word and one unavailable", got, p.sync.Stats().Events)
 		}
 	})
 }
