@@ -28,3 +28,11 @@ func RecodeRollup(upstreams, outcomes []byte) (upstreamsAgain, outcomesAgain []b
 	upstreamsAgain, err = m.appendBinary(nil)
 	return upstreamsAgain, appendOutcomes(nil, o), err
 }
+
+// NumberFrom begins to number events at n.
+func (l *Log) NumberFrom(ctx context.Context, n int64) error {
+	return l.write(ctx, func(w *writer) error {
+		w.next = n
+		return nil
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -45,7 +46,7 @@ func (l *Log) newWriter() (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &writer{conn: c, words: newWords(c)}, nil
+	return &writer{conn: c, words: newWords(c), next: anyNumber()}, nil
 }
 
 // Write stores a batch; see querylog.Sink. Events that are older than the retention are not stored, which is no error.
@@ -240,7 +241,10 @@ func (w *writer) appendEvent(args []any, e *fleet.QueryEvent, ids eventIDs) []an
 	return append(args, w.id(e.Time.UnixMilli()), ids.kind, typeNumber(e), ids.client, ids.name, micros(e.Duration))
 }
 
-// id is a number for an event of that millisecond. It is free unless another process wrote, or after two million events.
+// anyNumber is where numbering begins: elsewhere than that of another process, most likely.
+func anyNumber() int64 { return rand.Int64N(idsPerMS) } //nolint:gosec // avoids collisions, keeps no secret
+
+// id is a number for an event of that millisecond. It is most likely free.
 func (w *writer) id(ms int64) int64 {
 	w.next = (w.next + 1) % idsPerMS
 	return ms<<idBits | w.next
@@ -264,14 +268,14 @@ func taken(err error) bool {
 
 // insertSingly inserts events of which some have a number that is taken, which is rare: those get another one.
 func (w *writer) insertSingly(ctx context.Context, args []any) error {
-	const tries, leap = 200, 10_007 // leaps get away from what another process numbered in a row
+	const tries = 200
 	for ; len(args) > 0; args = args[columns:] {
 		var err error
 		for range tries {
 			if _, err = w.exec(ctx, insertOne, args[:columns]...); !taken(err) {
 				break
 			}
-			w.next += leap
+			w.next = anyNumber()
 			id, _ := args[0].(int64)
 			args[0] = w.id(id >> idBits)
 		}
