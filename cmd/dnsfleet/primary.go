@@ -16,6 +16,7 @@ import (
 	"dnsfleet/internal/dns"
 	"dnsfleet/internal/fleet"
 	"dnsfleet/internal/httpserve"
+	"dnsfleet/internal/querylog/breakdown"
 	"dnsfleet/internal/store"
 	"dnsfleet/internal/store/redis"
 	"dnsfleet/internal/syncapi"
@@ -71,6 +72,7 @@ type primary struct {
 	follower *replica.Follower
 	reporter *replica.Reporter
 	view     *view.View
+	queries  *breakdown.Breakdown
 	open     bool // the web asks for no password
 	password *password
 	sync     *syncapi.Server
@@ -105,7 +107,11 @@ func newPrimary(ctx context.Context, cfg primaryConfig, wall func() time.Time, l
 	p.reporter = replica.NewReporter(replica.ReporterOptions{
 		Report: p.report, Source: p.counters, Sender: replica.StoreSender{Store: p.store}, Interval: cfg.StatsEvery, Wall: wall, Log: log,
 	})
-	p.view = view.New(view.Options{Store: p.store, Local: p.local, Log: log})
+	p.queries = breakdown.New(breakdown.Options{
+		Reader: p.events.reader, LogID: p.events.name, Slices: p.store.Slices, Members: p.members, Now: p.counters.Now,
+		Retention: cfg.QueryLogRetention, History: cfg.history(), Log: log,
+	})
+	p.view = view.New(view.Options{Store: p.store, Local: p.local, Queries: p.queries, Log: log})
 	p.sync = syncapi.NewServer(syncapi.ServerOptions{Store: p.store, Events: p.events.store(), Log: log})
 	if err := p.bindWeb(ctx, notice); err != nil {
 		return nil, errors.Join(err, p.store.Close(), p.abandon())
@@ -118,7 +124,7 @@ func (p *primary) bindWeb(ctx context.Context, notice io.Writer) error {
 	p.open = p.cfg.AdminPassword == "" && p.cfg.WebListen.loopback()
 	p.password = newPassword(string(p.cfg.AdminPassword), p.store, notice)
 	api, err := webapi.New(webapi.Options{
-		View: p.view, Store: p.store, History: p.cfg.history(), CheckPolicy: dns.CheckPolicy,
+		View: p.view, Store: p.store, Queries: p.queries, History: p.cfg.history(), CheckPolicy: dns.CheckPolicy,
 		PolicyChanged: func(doc fleet.PolicyDoc) {
 			p.policy.hint()
 			p.sync.PolicyChanged(doc.Hash)
@@ -164,6 +170,20 @@ func withSync(webHandler, syncHandler http.Handler) http.Handler {
 		}
 		webHandler.ServeHTTP(w, r)
 	})
+}
+
+// members are the fleet's instances as answers about queries need to know them.
+func (p *primary) members() []breakdown.Member {
+	instances := p.view.Instances()
+	members := make([]breakdown.Member, 0, len(instances))
+	for _, in := range instances {
+		m := breakdown.Member{ID: in.ID, Name: in.Name, Primary: in.Role == fleet.RolePrimary, DNS: in.DNS}
+		if in.Report != nil {
+			m.QueryLog, m.LastHour = in.Report.QueryLog, in.Report.LastHour
+		}
+		members = append(members, m)
+	}
+	return members
 }
 
 // local is this primary in its own view: as it is now, not as it last reported.

@@ -137,6 +137,22 @@ func (v *View) state() render.State {
 	return s
 }
 
+// Instances are all instances as they were last known, in no order; the answering primary is there as it is now. They are
+// shared: nobody may change them.
+func (v *View) Instances() []fleet.Instance {
+	v.mu.Lock()
+	all := make([]fleet.Instance, 0, len(v.entries)+1)
+	for _, e := range v.entries {
+		all = append(all, e.Instance)
+	}
+	v.mu.Unlock()
+	if v.local == nil {
+		return all
+	}
+	own := v.local()
+	return append(slices.DeleteFunc(all, func(in fleet.Instance) bool { return in.ID == own.ID }), own)
+}
+
 // Now is the time on the store's clock, as far as it is known.
 func (v *View) Now() time.Time {
 	v.mu.Lock()
