@@ -10,6 +10,7 @@ import (
 
 	"dnsfleet/internal/fleet"
 	"dnsfleet/internal/httpjson"
+	"dnsfleet/internal/webapi/params"
 )
 
 const defaultWindow = 24 * time.Hour
@@ -61,7 +62,7 @@ func (a *API) history(w http.ResponseWriter, r *http.Request) {
 
 // window reads size, from and to. from is moved back to a whole multiple of size.
 func (a *API) window(r *http.Request) (size fleet.Size, from, to time.Time, err error) {
-	values, err := query(r)
+	values, err := params.Of(r)
 	if err != nil {
 		return 0, from, to, err
 	}
@@ -81,15 +82,15 @@ func (a *API) window(r *http.Request) (size fleet.Size, from, to time.Time, err 
 		}
 		t, err := time.Parse(time.RFC3339, values.Get(name))
 		if err != nil {
-			return 0, from, to, invalid(fmt.Sprintf("%s must be a time such as 2006-01-02T15:04:05Z", name))
+			return 0, from, to, params.Invalid(fmt.Sprintf("%s must be a time such as 2006-01-02T15:04:05Z", name))
 		}
 		*at = t.UTC()
 	}
 	switch {
 	case !from.Before(to):
-		return 0, from, to, invalid("from must be before to")
+		return 0, from, to, params.Invalid("from must be before to")
 	case from.Before(now.Add(-keep - size.Duration())): // as much grace as the oldest slice takes to leave
-		return 0, from, to, invalid(fmt.Sprintf("slices of %s are kept for %s: from is older than that", size, keep))
+		return 0, from, to, params.Invalid(fmt.Sprintf("slices of %s are kept for %s: from is older than that", size, keep))
 	}
 	return size, from.Truncate(size.Duration()), to, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"dnsfleet/internal/fleet"
 	"dnsfleet/internal/httpjson"
+	"dnsfleet/internal/webapi/params"
 	"dnsfleet/internal/webapi/transfer"
 )
 
@@ -39,21 +40,21 @@ func (a *API) stats(w http.ResponseWriter, r *http.Request) {
 }
 
 func viewQuery(r *http.Request) (fleet.ViewQuery, error) {
-	values, err := query(r)
+	values, err := params.Of(r)
 	if err != nil {
 		return fleet.ViewQuery{}, err
 	}
-	q := fleet.ViewQuery{Fields: words(values, "fields"), Cursor: values.Get("cursor")}
+	q := fleet.ViewQuery{Fields: params.Words(values, "fields"), Cursor: values.Get("cursor")}
 	known := []fleet.Status{fleet.StatusOK, fleet.StatusStale, fleet.StatusOffline, fleet.StatusRevoked, fleet.StatusNever}
-	for _, word := range words(values, "status") {
+	for _, word := range params.Words(values, "status") {
 		if !slices.Contains(known, fleet.Status(word)) {
-			return q, invalid(fmt.Sprintf("status %q is none of ok, stale, offline, revoked, never", word))
+			return q, params.Invalid(fmt.Sprintf("status %q is none of ok, stale, offline, revoked, never", word))
 		}
 		q.Status = append(q.Status, fleet.Status(word))
 	}
 	if values.Has("limit") {
 		if q.Limit, err = strconv.Atoi(values.Get("limit")); err != nil || q.Limit < 1 || q.Limit > fleet.MaxViewLimit {
-			return q, invalid(fmt.Sprintf("limit must be a whole number from 1 to %d", fleet.MaxViewLimit))
+			return q, params.Invalid(fmt.Sprintf("limit must be a whole number from 1 to %d", fleet.MaxViewLimit))
 		}
 	}
 	return q, nil

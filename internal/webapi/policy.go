@@ -12,6 +12,7 @@ import (
 
 	"dnsfleet/internal/fleet"
 	"dnsfleet/internal/httpjson"
+	"dnsfleet/internal/webapi/params"
 	"dnsfleet/internal/webapi/transfer"
 )
 
@@ -115,12 +116,12 @@ func (a *API) readPolicy(w http.ResponseWriter, r *http.Request) (fleet.Policy, 
 		return fleet.Policy{}, fmt.Errorf("read policy: %w", err)
 	}
 	if !utf8.Valid(text) {
-		return fleet.Policy{}, invalid("policy: body is not UTF-8")
+		return fleet.Policy{}, params.Invalid("policy: body is not UTF-8")
 	}
 	switch kind {
 	case "application/json":
 		if !json.Valid(text) {
-			return fleet.Policy{}, invalid("policy: body is not JSON")
+			return fleet.Policy{}, params.Invalid("policy: body is not JSON")
 		}
 	case "application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml":
 	default:

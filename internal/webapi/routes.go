@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
-	"net/url"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/gorilla/mux"
 
-	"dnsfleet/internal/fleet"
 	"dnsfleet/internal/httpjson"
 	"dnsfleet/internal/webapi/transfer"
 )
@@ -63,6 +61,9 @@ func (a *API) router() http.Handler {
 		{token + "/rotate", methods{http.MethodPost: a.rotateToken}},
 	} {
 		r.Handle(route.path, a.gate.Require(gzip.Handler(route.methods)))
+	}
+	for path, handle := range a.questions.Handlers() {
+		r.Handle(path, a.gate.Require(gzip.Handler(methods{http.MethodGet: handle})))
 	}
 	r.PathPrefix("/api/").Handler(a.gate.Require(http.HandlerFunc(noEndpoint)))
 	r.PathPrefix("/sync/").HandlerFunc(noEndpoint)
@@ -137,33 +138,3 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	httpjson.Fail(w, err)
 }
-
-// query reads the parameters of a request; one that is not well formed is an error and not absent.
-func query(r *http.Request) (url.Values, error) {
-	values, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return nil, invalid("query string is not well formed")
-	}
-	return values, nil
-}
-
-// words are the parts of a parameter that may be repeated and may hold a comma list.
-func words(values url.Values, name string) []string {
-	var out []string
-	for _, v := range values[name] {
-		for w := range strings.SplitSeq(v, ",") {
-			if w = strings.TrimSpace(w); w != "" {
-				out = append(out, w)
-			}
-		}
-	}
-	return out
-}
-
-func invalid(sentence string) error { return &invalidError{sentence} }
-
-// invalidError is fleet.ErrInvalid with a sentence of its own.
-type invalidError struct{ sentence string }
-
-func (e *invalidError) Error() string { return e.sentence }
-func (e *invalidError) Unwrap() error { return fleet.ErrInvalid }

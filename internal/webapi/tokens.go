@@ -12,6 +12,7 @@ import (
 
 	"dnsfleet/internal/fleet"
 	"dnsfleet/internal/httpjson"
+	"dnsfleet/internal/webapi/params"
 )
 
 const maxBindings = 64
@@ -98,17 +99,17 @@ func (t tokenRequest) validate() error {
 		return err
 	}
 	if t.Any && len(t.Instances) > 0 {
-		return invalid("a token is bound to instances or open to any, not both")
+		return params.Invalid("a token is bound to instances or open to any, not both")
 	}
 	if len(t.Instances) > maxBindings {
-		return invalid(fmt.Sprintf("instances names at most %d", maxBindings))
+		return params.Invalid(fmt.Sprintf("instances names at most %d", maxBindings))
 	}
 	for i, id := range t.Instances {
 		if !fleet.ValidID(id) {
-			return invalid(fmt.Sprintf("instances[%d] must match [A-Za-z0-9._-]{1,64}", i))
+			return params.Invalid(fmt.Sprintf("instances[%d] must match [A-Za-z0-9._-]{1,64}", i))
 		}
 		if slices.Contains(t.Instances[:i], id) {
-			return invalid(fmt.Sprintf("instances[%d] is named twice", i))
+			return params.Invalid(fmt.Sprintf("instances[%d] is named twice", i))
 		}
 	}
 	return nil

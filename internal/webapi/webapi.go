@@ -15,6 +15,7 @@ import (
 	"dnsfleet/internal/fleet"
 	"dnsfleet/internal/httpguard"
 	"dnsfleet/internal/webapi/dashboard"
+	"dnsfleet/internal/webapi/queries"
 	"dnsfleet/internal/webapi/signin"
 )
 
@@ -52,6 +53,8 @@ type Store interface {
 type Options struct {
 	View  View
 	Store Store
+	// Queries answers questions about queries; nil: they are answered with 503.
+	Queries queries.Log
 	// History is how far back the store keeps slices, as its own options say.
 	History time.Duration
 
@@ -77,8 +80,9 @@ type Options struct {
 type API struct {
 	Options
 
-	gate  *signin.Gate
-	files dashboard.Files
+	gate      *signin.Gate
+	files     dashboard.Files
+	questions *queries.API
 }
 
 // New checks the options and reads the dashboard into memory.
@@ -108,7 +112,9 @@ func New(o Options) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("web API: dashboard: %w", err)
 	}
-	return &API{Options: o, gate: signin.NewGate(o.Store, o.PasswordHash, o.Log), files: files}, nil
+	a := &API{Options: o, gate: signin.NewGate(o.Store, o.PasswordHash, o.Log), files: files}
+	a.questions = queries.New(queries.Options{Log: o.Queries, Now: o.View.Now, Fail: a.fail, Logger: o.Log})
+	return a, nil
 }
 
 // Handler serves everything but /sync/, which it answers with 404.

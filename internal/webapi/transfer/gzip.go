@@ -24,8 +24,8 @@ func (g *Gzip) Handler(next http.Handler) http.Handler {
 			return
 		}
 		z := &zipWriter{ResponseWriter: w, pool: &g.writers}
-		defer z.close()
 		next.ServeHTTP(z, r)
+		z.close() // not after a panic: an answer that was aborted must not end as if it were whole
 	})
 }
 
@@ -92,6 +92,22 @@ func (z *zipWriter) begin(zip bool) {
 		z.ResponseWriter.WriteHeader(z.status)
 	}
 }
+
+// FlushError sends what was written until now.
+func (z *zipWriter) FlushError() error {
+	if !z.begun {
+		z.begin(false)
+	}
+	if z.zip != nil {
+		if err := z.zip.Flush(); err != nil {
+			return err
+		}
+	}
+	return http.NewResponseController(z.ResponseWriter).Flush()
+}
+
+// Unwrap is for http.ResponseController.
+func (z *zipWriter) Unwrap() http.ResponseWriter { return z.ResponseWriter }
 
 func (z *zipWriter) close() {
 	if !z.begun {
