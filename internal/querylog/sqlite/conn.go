@@ -112,7 +112,11 @@ func (c *conn) query(ctx context.Context, text string, args []any, each func(row
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
+	defer func() {
+		if closeErr := rows.Close(); err == nil { // otherwise it says the same once more
+			err = closeErr
+		}
+	}()
 	row := make([]driver.Value, len(rows.Columns()))
 	for n := 0; ; n++ {
 		if n%ctxEvery == 0 && ctx.Err() != nil {

@@ -42,7 +42,7 @@ func (b *kindBook) learn(ctx context.Context, c *conn) error {
 			rcode: int(integer(row[5])), upstream: textOf(row[6]), list: textOf(row[7]),
 		}
 		if int(k.outcome) >= fleet.NumOutcomes {
-			return fmt.Errorf("outcome %d is unknown to this version", k.outcome)
+			return fmt.Errorf("%w: outcome %d is unknown to this version", fleet.ErrUnavailable, k.outcome)
 		}
 		added = append(added, k)
 		return nil

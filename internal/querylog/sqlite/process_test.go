@@ -128,7 +128,7 @@ func counts(t *testing.T, l *sqlite.Log) (of map[string]uint64, total uint64) {
 
 // A process is killed while it writes, time after time, beside one that has the same log open all the while.
 func TestAProcessThatIsKilledLosesAndDoublesNothing(t *testing.T) {
-	const kills, events, most = 3, 1500, 40
+	const kills, events, most = 3, 400, 20
 	path := filepath.Join(t.TempDir(), "log.db")
 	beside := open(t, sqlite.Options{Path: path})
 	stored, unanswered, torn, lost, wrong := 0, 0, 0, 0, 0
@@ -136,7 +136,7 @@ func TestAProcessThatIsKilledLosesAndDoublesNothing(t *testing.T) {
 		boot := fmt.Sprint("boot", i)
 		w := startWriter(t, job{Path: path, Boots: []string{boot}, Batches: most, Events: events})
 		answered := uint64(0)
-		killAt := fmt.Sprint("write ", 4+3*i) // it has begun; the kill comes while SQLite is at work
+		killAt := fmt.Sprint("write ", 3+2*i) // it has begun; the kill comes while SQLite is at work
 		for w.lines.Scan() && w.lines.Text() != killAt {
 			if _, err := fmt.Sscanf(w.lines.Text(), "stored %d", &answered); err != nil && strings.HasPrefix(w.lines.Text(), "stored") {
 				t.Fatal(err)
@@ -191,7 +191,7 @@ func TestAProcessThatIsKilledLosesAndDoublesNothing(t *testing.T) {
 
 // Two processes write to one file: what is their own, and what both were given.
 func TestTwoProcessesStoreTheirOwnAndWhatBothHaveOnce(t *testing.T) {
-	const batches, events = 12, 300
+	const batches, events = 8, 100
 	path := filepath.Join(t.TempDir(), "log.db")
 	one := startWriter(t, job{Path: path, Boots: []string{"one", "both"}, Batches: batches, Events: events})
 	two := startWriter(t, job{Path: path, Boots: []string{"both", "two"}, Batches: batches, Events: events})

@@ -4,7 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"encoding/binary"
-	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -174,7 +174,7 @@ func (w *writer) addSums(ctx context.Context, instanceID string, sums *batchSums
 }
 
 // errRollup says that a rollup is not as it was written.
-var errRollup = errors.New("a rollup is damaged")
+var errRollup = fmt.Errorf("%w: a rollup is damaged", fleet.ErrUnavailable)
 
 // readPeriod reads the columns of a rollup; a column that is nil was not asked for.
 func readPeriod(outcomes, us, latency, upstreams driver.Value) (*period, error) {
@@ -186,7 +186,7 @@ func readPeriod(outcomes, us, latency, upstreams driver.Value) (*period, error) 
 	}
 	b, _ = latency.([]byte)
 	if err := p.latency.UnmarshalBinary(b); err != nil {
-		return nil, errors.Join(errRollup, err)
+		return nil, fmt.Errorf("%w: %w", errRollup, err)
 	}
 	b, _ = upstreams.([]byte)
 	return p, p.upstreams.readBinary(b)
@@ -249,7 +249,7 @@ func (m upstreamTallies) readBinary(b []byte) error {
 		u := m.of(string(address))
 		u.count, u.errors, u.us = numbers[0], numbers[1], int64(numbers[2])
 		if err := u.latency.UnmarshalBinary(latency); err != nil {
-			return errors.Join(errRollup, err)
+			return fmt.Errorf("%w: %w", errRollup, err)
 		}
 	}
 	return nil
