@@ -36,3 +36,20 @@ func (l *Log) NumberFrom(ctx context.Context, n int64) error {
 		return nil
 	})
 }
+
+// Reading runs do while one of the log's readers is taken and sees the state that the file has now.
+func (l *Log) Reading(ctx context.Context, do func()) error {
+	return l.read(ctx, "test", func(c *conn) error {
+		if _, _, err := c.number(ctx, "SELECT max(id) FROM events"); err != nil { // only now its view is fixed
+			return err
+		}
+		do()
+		return nil
+	})
+}
+
+// Readers is how many questions are answered at once, and DeleteChunk how many rows go in one piece.
+const (
+	Readers     = readers
+	DeleteChunk = deleteChunk
+)

@@ -315,4 +315,3 @@ func useAll(t *testing.T, file string) map[string]error {
 	said["tidy"] = l.Tidy(t.Context())
 	return said
 }
-

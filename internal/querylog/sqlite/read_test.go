@@ -2,7 +2,6 @@ package sqlite_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"path/filepath"
 	"sync/atomic"
@@ -23,16 +22,7 @@ func manyEvents(t *testing.T, n int) *sqlite.Log {
 	b.Events[0].Time = noon.Add(-time.Hour)
 	b.Events[0].QType = 12
 	write(t, l, b)
-	db, err := sql.Open("sqlite", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	_, err = db.ExecContext(t.Context(), "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < ?)"+
-		" INSERT INTO events SELECT max_id + i, kind, qtype, client, name, us FROM n, (SELECT max(id) AS max_id, * FROM events)", n)
-	if err != nil {
-		t.Fatal(err)
-	}
+	addEvents(t, path, n)
 	return l
 }
 
@@ -82,4 +72,35 @@ func TestAReadEndsWithItsContextHoweverLittleItFinds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// All readers are in the middle of something: that keeps nobody from writing or tidying, and who asks meanwhile waits no
+// longer than they want to.
+func TestReadersKeepNobodyFromWriting(t *testing.T) {
+	now := noon
+	l := open(t, sqlite.Options{Path: filepath.Join(t.TempDir(), "log.db"), Retention: day, Now: func() time.Time { return now }})
+	write(t, l, batch(1, noon, 10))
+	var during func(left int)
+	during = func(left int) {
+		if left > 0 {
+			if err := l.Reading(t.Context(), func() { during(left - 1) }); err != nil {
+				t.Error(err)
+			}
+			return
+		}
+		for seq := range uint64(20) {
+			write(t, l, batch(seq+2, noon.Add(time.Hour), 100))
+		}
+		now = now.Add(day + time.Minute)
+		if err := l.Tidy(t.Context()); err != nil {
+			t.Errorf("Tidy: %v", err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		if _, err := l.Summary(ctx, fleet.QueryFilter{}, false); !errors.Is(err, fleet.ErrUnavailable) {
+			t.Errorf("one reader too many: got %v, want %v", err, fleet.ErrUnavailable)
+		}
+	}
+	during(sqlite.Readers)
+	wantTotal(t, l, fleet.QueryFilter{}, 2000)
 }
