@@ -12,6 +12,9 @@ umask 022
 for name in admin_password clickhouse_password; do
   [ -s "$dir/$name" ] || head -c 18 /dev/urandom | base64 >"$dir/$name"
 done
+# A password made of base64 has characters that mean something in a URL.
+password=$(sed -e 's/%/%25/g; s|/|%2F|g; s/+/%2B/g; s/=/%3D/g; s/@/%40/g; s/:/%3A/g; s/?/%3F/g; s/#/%23/g' "$dir/clickhouse_password")
+printf 'clickhouse://dnsfleet:%s@clickhouse:9000/dnsfleet\n' "$password" >"$dir/querylog_url"
 for n in 1 2 3; do
   [ -e "$dir/replica_${n}_token" ] || : >"$dir/replica_${n}_token" # Compose wants every file before it starts anything
 done
