@@ -144,6 +144,7 @@ func (c *Counters) closeBoot(boot string, last ...fleet.Slice) {
 			sum := clients[hour]
 			sum.Merge(s.Clients)
 			clients[hour] = sum
+		case fleet.Hour:
 		}
 	}
 	for _, s := range last {

@@ -102,9 +102,11 @@ func (c *Counters) ObserveExchange(address string, d time.Duration, failed bool)
 // what comes after Run has ended is in LastHour only. It keeps nothing of the list.
 func (c *Counters) Observe(events []fleet.QueryEvent) { c.sketches.Observe(events, c.clock.now()) }
 
-// LastHour is what was observed in the running ten minutes and the fifty before; nil before the first event. The caller
-// may keep it, but not change it.
-func (c *Counters) LastHour() *fleet.LastHour { return c.sketches.LastHour(c.StartedAt()) }
+// LastHour is what was observed in the running ten minutes and the fifty before; nil before the first event. It may be a
+// second old. The caller may keep it, but not change it.
+func (c *Counters) LastHour() *fleet.LastHour {
+	return c.sketches.LastHour(c.StartedAt(), c.clock.now())
+}
 
 // Counters is what was counted since New. While nothing is being counted, the outcomes add up to Latency.Count().
 func (c *Counters) Counters() fleet.Counters { return c.tally.totals().counters() }

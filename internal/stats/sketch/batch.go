@@ -12,38 +12,63 @@ const unnamed = "other"
 
 // batch adds up what the events of one batch have in common, so that a sketch is told of each name once.
 type batch struct {
-	domains   map[string]queries
-	named     map[string]int64 // clients with a name
-	addresses map[netip.Addr]int64
+	domains   sums[string]
+	named     sums[string] // clients with a name
+	addresses sums[netip.Addr]
 }
 
-type queries struct{ all, blocked int64 }
-
-func newBatch() batch {
-	return batch{map[string]queries{}, map[string]int64{}, map[netip.Addr]int64{}}
-}
+func newBatch() batch { return batch{newSums[string](), newSums[string](), newSums[netip.Addr]()} }
 
 func (b *batch) add(e *fleet.QueryEvent) {
-	if name := e.QName; name != "" {
-		n := b.domains[name]
+	if e.QName != "" {
+		n := b.domains.of(e.QName)
 		n.all++
 		if e.Outcome == fleet.Blocked {
 			n.blocked++
 		}
-		b.domains[name] = n
 	}
 	switch {
 	case e.ClientName != "":
-		b.named[e.ClientName]++
+		b.named.of(e.ClientName).all++
 	case e.Client.IsValid():
-		b.addresses[e.Client]++
+		b.addresses.of(e.Client).all++
 	}
 }
 
 func (b *batch) clear() {
-	clear(b.domains)
-	clear(b.named)
-	clear(b.addresses)
+	b.domains.clear()
+	b.named.clear()
+	b.addresses.clear()
+}
+
+// sums counts by key, in the order in which keys came first.
+type sums[K comparable] struct {
+	at   map[K]int
+	list []sum[K]
+}
+
+type sum[K comparable] struct {
+	key          K
+	all, blocked int64
+}
+
+func newSums[K comparable]() sums[K] { return sums[K]{at: map[K]int{}} }
+
+// of is the sum of a key, until the next call.
+func (s *sums[K]) of(key K) *sum[K] {
+	i, known := s.at[key]
+	if !known {
+		i = len(s.list)
+		s.at[key] = i
+		s.list = append(s.list, sum[K]{key: key})
+	}
+	return &s.list[i]
+}
+
+func (s *sums[K]) clear() {
+	clear(s.at)
+	clear(s.list)
+	s.list = s.list[:0]
 }
 
 // domain is the name as people read it: without the final dot, but for the root's.

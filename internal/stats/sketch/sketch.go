@@ -1,9 +1,9 @@
 // Package sketch keeps who asked, and for what most, in buckets of ten minutes: what slices and reports tell of it, in
 // bounded memory whatever is asked.
 //
-// A bucket holds a sketch of its clients (16 KiB at most) and three of names, each of which counts up to 1,536 names: about
-// 150 KiB with names of usual length, 450 KiB with the longest that DNS has. The running bucket and the six before it are
-// kept, so an instance that is asked for very many names takes 3 MiB, one under attack 10 MiB, and one at home much less.
+// A bucket holds a sketch of its clients (16 KiB at most, and 64 KiB more while it is running) and three of names, each of
+// which counts up to 1,536 names: 100 KiB with names of usual length, 450 KiB with the longest that DNS has. The running
+// bucket and the six before it are kept, so an instance that is asked for very many names takes 3 MiB, one under attack 10 MiB, and one at home much less.
 package sketch
 
 import (
@@ -24,7 +24,13 @@ type Buckets struct {
 	any     bool // something was observed
 	closed  []*bucket
 	running *bucket
-	next    *bucket                 // of events that came after the end of the running one; nil when there are none
+	next    *bucket // of events that came after the end of the running one; nil when there are none
+
+	before *bucket         // sum of the closed ones that LastHour takes; nil = not known
+	last   *fleet.LastHour // what LastHour told last; nil = it must be made anew
+	lastAt time.Time
+	news   bool // something was observed since
+
 	carried map[slot]fleet.Sketches // of slices from before a correction of the clock, by their new place
 }
 
@@ -32,6 +38,7 @@ type bucket struct {
 	start   time.Time
 	told    bool // an hour slice has its tops
 	clients fleet.Uniques
+	known   *[knownClients]uint64 // hashes of clients that were added, by their lowest bits; nil when it is closed
 
 	domains, blocked, askers top
 }
@@ -42,6 +49,10 @@ type slot struct {
 }
 
 const width = fleet.TenMinutes
+
+// knownClients is how many clients a bucket may recognize, which costs less than to add them again: a HyperLogLog that is
+// not full yet is rewritten for every 160 or so.
+const knownClients = 1 << 13
 
 // New makes the sketches of a boot that begins at now. The clock is the one by which slices are cut.
 func New(now time.Time) *Buckets {
@@ -60,7 +71,7 @@ func (b *Buckets) Observe(events []fleet.QueryEvent, now time.Time) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.any = true
+	b.any, b.news = true, true
 	if end := b.running.end(); !now.Before(end) {
 		var after []fleet.QueryEvent
 		events, after = split(events, end)
@@ -89,8 +100,8 @@ func (b *Buckets) count(events []fleet.QueryEvent, into *bucket) {
 	for i := range events {
 		b.batch.add(&events[i])
 	}
-	for name, n := range b.batch.domains {
-		name = domain(name)
+	for _, n := range b.batch.domains.list {
+		name := domain(n.key)
 		into.domains.add(b.hash, name, n.all)
 		if n.blocked > 0 {
 			into.blocked.add(b.hash, name, n.blocked)
@@ -99,13 +110,23 @@ func (b *Buckets) count(events []fleet.QueryEvent, into *bucket) {
 	client := func(name string, n int64) {
 		name = tellable(name)
 		into.askers.add(b.hash, name, n)
-		into.clients.Add([]byte(name))
+		into.addClient(b.hash.Hash(name), name)
 	}
-	for name, n := range b.batch.named {
-		client(name, n)
+	for _, n := range b.batch.named.list {
+		client(n.key, n.all)
 	}
-	for address, n := range b.batch.addresses {
-		client(address.String(), n)
+	for _, n := range b.batch.addresses.list {
+		client(n.key.String(), n.all)
+	}
+}
+
+func (b *bucket) addClient(hash uint64, name string) {
+	if b.known == nil {
+		b.known = new([knownClients]uint64)
+	}
+	if at := &b.known[hash%knownClients]; *at != hash {
+		*at = hash
+		b.clients.Add([]byte(name))
 	}
 }
 
@@ -121,11 +142,16 @@ func (b *Buckets) Idle() bool {
 func (b *Buckets) Complete(s *fleet.Slice) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if s.Size == width && s.Start.Equal(b.running.start) {
+		b.rotate()
+	}
+	b.fill(s)
+}
+
+func (b *Buckets) fill(s *fleet.Slice) {
 	switch s.Size {
+	case fleet.Minute:
 	case fleet.TenMinutes:
-		if b.running.start.Equal(s.Start) {
-			b.rotate()
-		}
 		s.Sketches = fleet.Sketches{Clients: b.tenMinutes(s.Start)}
 	case fleet.Hour:
 		s.Sketches = b.hour(s.Start)
@@ -134,6 +160,7 @@ func (b *Buckets) Complete(s *fleet.Slice) {
 
 func (b *Buckets) rotate() {
 	end := b.running.end()
+	b.running.known = nil
 	b.closed = append(b.closed, b.running)
 	b.running, b.next = b.next, nil
 	if b.running == nil {
@@ -142,14 +169,17 @@ func (b *Buckets) rotate() {
 	b.expire()
 }
 
-// expire forgets what neither the hour that is running or ends now nor LastHour needs.
+// expire follows a change of the closed buckets, and forgets those that neither the hour that is running or has just ended
+// nor LastHour needs.
 func (b *Buckets) expire() {
 	oldest := b.running.start.Add(-fleet.Hour.Duration())
+	b.changed()
 	b.closed = slices.DeleteFunc(b.closed, func(c *bucket) bool { return c.start.Before(oldest) })
 }
 
 func (b *Buckets) tenMinutes(start time.Time) fleet.Uniques {
-	clients := b.take(width, start).Clients
+	var clients fleet.Uniques
+	clients.Merge(b.take(width, start).Clients)
 	for _, c := range b.closed {
 		if c.start.Equal(start) {
 			clients.Merge(c.clients)
@@ -166,7 +196,7 @@ func (b *Buckets) hour(start time.Time) fleet.Sketches {
 			untold = append(untold, c)
 		}
 	}
-	hour := b.merge(fleet.TopOfHour, untold)
+	hour := b.sum(untold...).sketches(fleet.TopOfHour)
 	before := b.take(fleet.Hour, start)
 	return fleet.MergeSlices(fleet.Slice{Sketches: before}, fleet.Slice{Sketches: hour}).Sketches
 }
@@ -178,7 +208,7 @@ func (b *Buckets) take(size fleet.Size, start time.Time) fleet.Sketches {
 	return s
 }
 
-func (b *Buckets) merge(limit int, buckets []*bucket) fleet.Sketches {
+func (b *Buckets) sum(buckets ...*bucket) *bucket {
 	var sum bucket
 	for _, c := range buckets {
 		sum.clients.Merge(c.clients)
@@ -186,34 +216,46 @@ func (b *Buckets) merge(limit int, buckets []*bucket) fleet.Sketches {
 		sum.blocked.merge(b.hash, &c.blocked)
 		sum.askers.merge(b.hash, &c.askers)
 	}
+	return &sum
+}
+
+func (b *bucket) sketches(limit int) fleet.Sketches {
 	return fleet.Sketches{
-		Clients: sum.clients, TopDomains: sum.domains.list(limit), TopBlocked: sum.blocked.list(limit), TopClients: sum.askers.list(limit),
+		Clients: b.clients, TopDomains: b.domains.list(limit), TopBlocked: b.blocked.list(limit), TopClients: b.askers.list(limit),
 	}
 }
 
+// fresh is how old an answer of LastHour may be: a page that many people watch asks for it much oftener than it changes.
+const fresh = time.Second
+
 // LastHour is the sketches of the running bucket and the five before it, of a boot that began at started; nil before the
-// first event.
-func (b *Buckets) LastHour(started time.Time) *fleet.LastHour {
+// first event. What was observed less than a second before now may be missing if it was asked for within that second.
+func (b *Buckets) LastHour(started, now time.Time) *fleet.LastHour {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.any {
 		return nil
 	}
+	if b.last != nil && (!b.news || now.Sub(b.lastAt) < fresh) {
+		return b.last
+	}
 	from := b.running.start.Add(-5 * width.Duration())
-	recent := []*bucket{b.running}
+	if b.before == nil {
+		b.before = b.sum(slices.DeleteFunc(slices.Clone(b.closed), func(c *bucket) bool { return c.start.Before(from) })...)
+	}
+	recent := []*bucket{b.before, b.running}
 	if b.next != nil {
 		recent = append(recent, b.next)
-	}
-	for _, c := range b.closed {
-		if !c.start.Before(from) {
-			recent = append(recent, c)
-		}
 	}
 	if from.Before(started) {
 		from = started
 	}
-	return &fleet.LastHour{From: from, Sketches: b.merge(fleet.TopOfNow, recent)}
+	b.last, b.lastAt, b.news = &fleet.LastHour{From: from, Sketches: b.sum(recent...).sketches(fleet.TopOfNow)}, now, false
+	return b.last
 }
+
+// changed says that the closed buckets are others now.
+func (b *Buckets) changed() { b.before, b.last = nil, nil }
 
 // Move follows a correction of the clock. place tells where a start is by the new clock, now is the start of the minute that is
 // running, old are the slices that were built before, and rebuilt those that took their place, which are given their
@@ -226,7 +268,7 @@ func (b *Buckets) Move(now time.Time, place func(fleet.Size, time.Time) time.Tim
 		moved = append(moved, b.next)
 	}
 	for _, c := range moved {
-		c.start = place(width, c.start)
+		c.start, c.known = place(width, c.start), nil
 	}
 	b.closed, b.running, b.next = moved, &bucket{start: now.Truncate(width.Duration())}, nil
 	carried := map[slot][]fleet.Slice{}
@@ -241,12 +283,7 @@ func (b *Buckets) Move(now time.Time, place func(fleet.Size, time.Time) time.Tim
 		b.carried[at] = fleet.MergeSlices(list...).Sketches
 	}
 	for i := range rebuilt {
-		switch s := &rebuilt[i]; s.Size {
-		case fleet.TenMinutes:
-			s.Clients = b.tenMinutes(s.Start)
-		case fleet.Hour:
-			s.Sketches = b.hour(s.Start)
-		}
+		b.fill(&rebuilt[i])
 	}
 	b.expire()
 }

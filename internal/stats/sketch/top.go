@@ -2,6 +2,7 @@ package sketch
 
 import (
 	"hash/maphash"
+	"math/bits"
 	"slices"
 
 	"github.com/apache/datasketches-go/frequencies"
@@ -9,8 +10,11 @@ import (
 	"dnsfleet/internal/fleet"
 )
 
-// slots is how many names a top has room for: it counts three quarters of these, and forgets the rarest beyond.
-const slots = 2048
+// A top has room for 2,048 names, fills three quarters of it, and forgets the rarest beyond. It begins with room for 8.
+const (
+	logMost  = 11
+	logLeast = 3
+)
 
 // top counts names and forgets the rare ones. Its zero value is empty.
 type top struct {
@@ -22,12 +26,14 @@ type top struct {
 // hasher makes it impossible to choose names that meet in one place of a table.
 type hasher struct{ seed maphash.Seed }
 
+// Hash is what the library asks for.
 func (h hasher) Hash(name string) uint64 { return maphash.String(h.seed, name) }
 
 // add counts a name n times.
 func (t *top) add(h hasher, name string, n int64) {
 	t.last = name
-	must(t.grow(h).UpdateMany(name, n))
+	t.begin(h, logLeast)
+	must(t.sketch.UpdateMany(name, n))
 }
 
 // merge adds all of other, which stays as it is.
@@ -40,17 +46,17 @@ func (t *top) merge(h hasher, other *top) {
 	}
 	t.beyond += other.beyond
 	t.last = other.last
-	_, err := t.grow(h).Merge(other.sketch)
+	t.begin(h, bits.Len(uint(other.sketch.GetCurrentMapCapacity())))
+	_, err := t.sketch.Merge(other.sketch)
 	must(err)
 }
 
-func (t *top) grow(h hasher) *frequencies.ItemsSketch[string] {
+func (t *top) begin(h hasher, logRoom int) {
 	if t.sketch == nil {
-		s, err := frequencies.NewFrequencyItemsSketchWithMaxMapSize[string](slots, h, nil)
+		s, err := frequencies.NewFrequencyItemsSketch[string](logMost, logRoom, h, nil)
 		must(err)
 		t.sketch = s
 	}
-	return t.sketch
 }
 
 // list is the first limit names, as fleet.Sketches promises; nil when nothing was counted.
