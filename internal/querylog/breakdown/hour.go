@@ -66,10 +66,11 @@ func (b *Breakdown) readHour(ctx context.Context) *hour {
 	f := fleet.QueryFilter{From: now.Add(-time.Hour), To: now}
 	members, unlogged := b.wanted(f)
 	var logged []Member
-	for _, m := range members {
-		if b.logged(m) {
-			logged = append(logged, m)
+	for i, m := range members { // both are sorted
+		if at := i - len(logged); at < len(unlogged) && unlogged[at].ID == m.ID {
+			continue
 		}
+		logged = append(logged, m)
 	}
 	h := &hour{rows: make(map[string]fleet.QueryBreakdown, len(members))}
 	var others map[string]fleet.QueryBreakdown

@@ -151,10 +151,7 @@ func (r *reports) about() fleet.QueryAnswer {
 		about.From = about.To
 		return about
 	}
-	var end time.Time
-	for _, until := range r.until {
-		end = later(end, until)
-	}
+	end := r.end()
 	if first := roundUp(r.from, r.size.Duration()); !end.IsZero() && first.Before(end) {
 		about.From, about.To = first, end
 	}
@@ -176,6 +173,14 @@ func (r *reports) about() fleet.QueryAnswer {
 		}
 	}
 	return about
+}
+
+// end is where the last slice ends, zero when there are none.
+func (r *reports) end() (end time.Time) {
+	for _, until := range r.until {
+		end = later(end, until)
+	}
+	return end
 }
 
 func later(a, b time.Time) time.Time {

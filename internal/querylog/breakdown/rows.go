@@ -32,13 +32,14 @@ func (b *Breakdown) Export(ctx context.Context, f fleet.QueryFilter) (fleet.Quer
 	}
 	_, unlogged := b.wanted(f)
 	return b.aboutLog(f, unlogged), func(yield func(fleet.QueryRow, error) bool) {
+		enough := false
 		err := b.o.Reader.Export(ctx, f, func(row fleet.QueryRow) error {
-			if !yield(row, nil) {
+			if enough = enough || !yield(row, nil); enough {
 				return errEnough
 			}
 			return nil
 		})
-		if err != nil && !errors.Is(err, errEnough) {
+		if err != nil && !enough {
 			yield(fleet.QueryRow{}, unavailable(ctx, err))
 		}
 	}

@@ -57,7 +57,7 @@ func (r *reports) series(ctx context.Context, step time.Duration, byInstance boo
 	if size := r.size.Duration(); step%size != 0 {
 		step += size - step%size
 	}
-	first, end := roundUp(r.asked.From, step), r.to
+	first, end := roundUp(r.from, step), r.to
 	s = fleet.QuerySeries{StepSeconds: int(step / time.Second)}
 	empty := func() []fleet.QueryPoint {
 		points := []fleet.QueryPoint{}
@@ -100,6 +100,12 @@ func (r *reports) series(ctx context.Context, step time.Duration, byInstance boo
 	})
 	for i, sum := range totals {
 		fill(&s.Points[i], sum)
+	}
+	// What no report covers yet is not nothing.
+	known := int(max(roundUp(r.end(), step).Sub(first), 0) / step)
+	s.Points = s.Points[:min(known, len(s.Points))]
+	for i := range s.Groups {
+		s.Groups[i].Points = s.Groups[i].Points[:len(s.Points)]
 	}
 	slices.SortFunc(s.Groups, func(a, b fleet.QuerySeriesGroup) int { return cmp.Compare(a.InstanceID, b.InstanceID) })
 	return s, err

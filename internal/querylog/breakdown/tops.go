@@ -15,6 +15,9 @@ import (
 // can be at the top of a week.
 const maxTop = 1000
 
+// lastHourAge is how long ago a last hour may have begun that is still told for this one.
+const lastHourAge = 75 * time.Minute
+
 // pick chooses one of the top lists.
 type pick func(fleet.Sketches) []fleet.TopItem
 
@@ -72,11 +75,18 @@ func (r *reports) isLastHour() bool {
 func (r *reports) topOfLastHour(lists pick, limit int, byInstance bool) (top fleet.QueryTop) {
 	about := fleet.QueryAnswer{Enabled: r.b.o.Reader != nil, Source: sourceReports, From: r.now, To: r.asked.To.UTC(), Missing: []fleet.QueryGap{}}
 	var all [][]fleet.TopItem
+	gap := func(id, reason string) {
+		about.Missing = append(about.Missing, fleet.QueryGap{InstanceID: id, Reason: reason})
+	}
 	for _, m := range r.members {
-		if m.LastHour == nil {
-			if m.QueryLog == "" {
-				about.Missing = append(about.Missing, fleet.QueryGap{InstanceID: m.ID, Reason: "does not tell its last hour"})
-			}
+		switch {
+		case m.LastHour == nil && m.QueryLog == "":
+			gap(m.ID, "does not tell its last hour")
+			continue
+		case m.LastHour == nil: // no query yet
+			continue
+		case m.LastHour.From.Before(r.now.Add(-lastHourAge)):
+			gap(m.ID, "has not reported of late")
 			continue
 		}
 		about.From = earlier(about.From, m.LastHour.From.UTC())
@@ -89,16 +99,18 @@ func (r *reports) topOfLastHour(lists pick, limit int, byInstance bool) (top fle
 		about.From = r.asked.From.UTC()
 	}
 	if about.From.Before(r.asked.From.Add(-time.Minute)) {
-		about.Missing = append(about.Missing, fleet.QueryGap{Reason: "reports tell tops by the hour: these are of the last one"})
+		gap("", "reports tell tops by the hour: these are of the last one")
 	}
 	top.Items = fleet.MergeTops(limit, fleet.TopOfNow, all...)
 	r.said = &about
 	return top
 }
 
-// topOfHours merges the tops of hour slices, each member's first, so that no more than maxTop names of each are held.
+// topOfHours merges the tops of hour slices, each member's first, so that no more than maxTop names of each are held. The
+// window becomes whole hours: from that in which it begins to the full hour that is nearest to its end.
 func (r *reports) topOfHours(ctx context.Context, lists pick, limit int, byInstance bool) (top fleet.QueryTop, err error) {
-	r.size, r.hourly, r.from, r.clipped = fleet.Hour, true, r.asked.From.UTC(), 0
+	r.size, r.hourly, r.clipped = fleet.Hour, true, 0
+	r.from, r.to = roundDown(r.asked.From, time.Hour), roundDown(r.asked.To.Add(time.Hour/2), time.Hour)
 	if keep := r.b.keep(fleet.Hour); r.from.Before(r.now.Add(-keep - time.Hour)) {
 		r.from, r.clipped = r.now.Add(-keep), keep
 	}
