@@ -18,6 +18,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -63,6 +64,8 @@ type Log struct {
 	opt    Options
 	schema schema
 	log    *slog.Logger
+
+	columns sync.Pool // of *columns
 
 	preparing chan struct{} // holds one token; who has it may prepare the log
 	legacy    atomic.Pointer[span]
@@ -159,5 +162,5 @@ func (l *Log) legacySpan(ctx context.Context) (s span, err error) {
 		// Without rows both are the epoch.
 		err = l.conn.QueryRow(ctx, "SELECT toInt64(toUnixTimestamp(min(ts))) * 1000, toInt64(toUnixTimestamp(max(ts))) * 1000 FROM dns_queries_legacy").Scan(&s.from, &s.to)
 	}
-	return s, translate("look for older queries", err)
+	return s, l.translate("look for older queries", err)
 }

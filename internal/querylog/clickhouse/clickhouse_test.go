@@ -26,7 +26,7 @@ func open(t *testing.T, url string) *clickhouse.Log {
 func TestClickHouseIsAQueryLogOverTheNativeProtocol(t *testing.T) {
 	server := chtest.Start(t)
 	querylogtest.Run(t, func(*testing.T) querylogtest.Opener {
-		_, url := server.Database()
+		_, _, url := server.Database()
 		return opener(url)
 	})
 }
@@ -34,7 +34,7 @@ func TestClickHouseIsAQueryLogOverTheNativeProtocol(t *testing.T) {
 func TestClickHouseIsAQueryLogOverHTTP(t *testing.T) {
 	server := chtest.Start(t)
 	querylogtest.Run(t, func(*testing.T) querylogtest.Opener {
-		url, _ := server.Database()
+		_, url, _ := server.Database()
 		return opener(url)
 	})
 }

@@ -13,15 +13,26 @@ import (
 
 // Codes of ClickHouse's exceptions.
 const (
-	codeUnknownTable = 60
-	codeTableExists  = 57
-	codeTooManyRows  = 158
+	codeTableExists     = 57
+	codeUnknownTable    = 60
+	codeUnknownDatabase = 81
+	codeTooManyRows     = 158
+	codeTimeout         = 159
+	codeTooSlow         = 160
 )
+
+// refusing are the codes of a server that does not let the user in.
+var refusing = []int32{
+	192, // UNKNOWN_USER
+	193, // WRONG_PASSWORD
+	194, // REQUIRED_PASSWORD
+	516, // AUTHENTICATION_FAILED
+}
 
 // away are the codes of a server that cannot answer now and may do so later.
 var away = []int32{
-	159, // TIMEOUT_EXCEEDED
-	160, // TOO_SLOW
+	codeTimeout,
+	codeTooSlow,
 	164, // READONLY
 	202, // TOO_MANY_SIMULTANEOUS_QUERIES
 	203, // NO_FREE_CONNECTION
@@ -43,8 +54,9 @@ func unavailable(op string, err error) error {
 	return fmt.Errorf("%s: %w: %w", op, fleet.ErrUnavailable, err)
 }
 
-// translate says what a failure of op means to a caller: all that is no answer of the server is fleet.ErrUnavailable.
-func translate(op string, err error) error {
+// translate says what a failure of op means to a caller: all that is no answer of the server is fleet.ErrUnavailable, and so
+// is what the operator has to mend.
+func (l *Log) translate(op string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -54,6 +66,11 @@ func translate(op string, err error) error {
 		return fmt.Errorf("%s: %w", op, err)
 	case code == 0 || slices.Contains(away, code):
 		return unavailable(op, err)
+	case slices.Contains(refusing, code):
+		return fmt.Errorf("%s: the server does not let user %q in, check user and password of the URL (code %d): %w", op,
+			l.target.Auth.Username, code, fleet.ErrUnavailable)
+	case code == codeUnknownDatabase:
+		return fmt.Errorf("%s: the server has no database %q: %w", op, l.target.Auth.Database, fleet.ErrUnavailable)
 	case code == codeTooManyRows:
 		return fmt.Errorf("%s: that is more than %d million rows, ask for a shorter window: %w", op, maxRowsRead/1_000_000, fleet.ErrInvalid)
 	}

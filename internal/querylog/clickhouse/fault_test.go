@@ -51,24 +51,171 @@ func wantCounts(t *testing.T, s *chtest.Server, want int) {
 	}
 }
 
-func TestABatchWhoseServerDiedBeforeItAnsweredCountsOnce(t *testing.T) {
+// eachProtocol runs a test on an engine of its own over HTTP and over the native protocol.
+func eachProtocol(t *testing.T, test func(t *testing.T, s *chtest.Server, url string)) {
+	t.Helper()
+	for name, url := range map[string]func(*chtest.Server) string{"over HTTP": (*chtest.Server).DSN, "native": (*chtest.Server).NativeDSN} {
+		t.Run(name, func(t *testing.T) {
+			s := chtest.Start(t)
+			test(t, s, url(s))
+		})
+	}
+}
+
+func wantUnavailable(t *testing.T, what string, err error) {
+	t.Helper()
+	if !errors.Is(err, fleet.ErrUnavailable) || errors.Is(err, fleet.ErrInvalid) {
+		t.Errorf("%s: got %v, want %v", what, err, fleet.ErrUnavailable)
+	}
+}
+
+func TestABatchWhoseServerDiedBeforeItAnsweredCountsOnceAlsoFromAnotherPrimary(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, s *chtest.Server, url string) {
+		one, other := open(t, url), open(t, url)
+		write(t, one, someBatch(1, 100))
+		write(t, other, someBatch(2, 100))
+		s.DieAfterInsert()
+		wantUnavailable(t, "Write to a server that dies", one.Write(t.Context(), someBatch(3, 100)))
+		s.WaitDead()
+		wantUnavailable(t, "Write to a dead server", one.Write(t.Context(), someBatch(3, 100)))
+		s.Restart()
+		if got := s.Value(rawCount); got != "300" {
+			t.Fatalf("stored before the retry: got %s, want 300: the server died too early to show anything", got)
+		}
+		write(t, other, someBatch(3, 100))
+		write(t, one, someBatch(3, 100))
+		wantCounts(t, s, 300)
+	})
+}
+
+func TestAWriteThatAHangingServerFinishesLaterCountsOnce(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, s *chtest.Server, url string) {
+		l := open(t, url)
+		write(t, l, someBatch(1, 100))
+		s.Hang()
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		wantUnavailable(t, "Write to a server that hangs", l.Write(ctx, someBatch(2, 100)))
+		s.Resume()
+		write(t, l, someBatch(2, 100))
+		wantCounts(t, s, 200)
+	})
+}
+
+func TestAWriteThatASlowServerFinishesLaterCountsOnce(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, s *chtest.Server, url string) {
+		l := open(t, url)
+		write(t, l, someBatch(1, 100))
+		s.Delay(time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		wantUnavailable(t, "Write to a slow server", l.Write(ctx, someBatch(2, 100)))
+		s.Delay(0)
+		write(t, l, someBatch(2, 100))
+		wantCounts(t, s, 200)
+	})
+}
+
+func TestNothingIsLostOrDoubledWhileAServerIsUnwell(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, s *chtest.Server, url string) {
+		const batches, events = 80, 50
+		logs := []*clickhouse.Log{open(t, url), open(t, url)}
+		write(t, logs[0], someBatch(1, events))
+		began, failed, deaths := time.Now(), 0, 0
+		for seq := uint64(2); seq <= batches; seq++ {
+			switch {
+			case seq%40 == 0:
+				s.DieAfterInsert()
+				deaths++
+			case seq%7 == 0:
+				s.LoseAnswers(1)
+			case seq == 31:
+				s.Restart()
+				deaths++
+			}
+			for try := 0; ; try++ {
+				if logs[try%2].Write(t.Context(), someBatch(seq, events)) == nil {
+					break
+				}
+				if failed++; seq%40 == 0 && try == 0 {
+					s.WaitDead()
+					s.Restart()
+				}
+				if try > 20 {
+					t.Fatalf("batch %d is never stored", seq)
+				}
+			}
+		}
+		t.Logf("%d batches of %d events by two primaries, %d writes failed, the server ended %d times: %s", batches, events, failed, deaths,
+			time.Since(began).Round(time.Millisecond))
+		if failed < batches/8 {
+			t.Errorf("failed writes: got %d, want at least %d", failed, batches/8)
+		}
+		wantCounts(t, s, batches*events)
+	})
+}
+
+func TestABatchIsKnownForAsManyBatchesAsTheWindowHolds(t *testing.T) {
 	s := chtest.Start(t)
 	l := open(t, s.DSN())
-	write(t, l, someBatch(1, 100))
-	s.DieAfterInsert()
-	if err := l.Write(t.Context(), someBatch(2, 100)); !errors.Is(err, fleet.ErrUnavailable) {
-		t.Fatalf("Write to a server that dies: got %v, want %v", err, fleet.ErrUnavailable)
+	write(t, l, someBatch(1, 10))
+	const window = 5
+	setWindow(s, window)
+	for seq := uint64(2); seq <= 1+window; seq++ {
+		write(t, l, someBatch(seq, 10))
 	}
-	s.WaitDead()
-	if err := l.Write(t.Context(), someBatch(2, 100)); !errors.Is(err, fleet.ErrUnavailable) {
-		t.Fatalf("Write to a dead server: got %v, want %v", err, fleet.ErrUnavailable)
+	for seq := uint64(2); seq <= 1+window; seq++ {
+		write(t, l, someBatch(seq, 10))
 	}
-	s.Restart()
-	if got := s.Value(rawCount); got != "200" {
-		t.Fatalf("stored before the retry: got %s, want 200: the server died too early to show anything", got)
+	wantCounts(t, s, 10*(1+window))
+	write(t, l, someBatch(1, 10))
+	t.Logf("a window of %d batches: the last %d count once when they come again; the one before them is stored again, in both tables", window, window)
+	wantCounts(t, s, 10*(2+window))
+}
+
+// setWindow makes the tables remember that many batches.
+func setWindow(s *chtest.Server, batches int) {
+	for _, table := range []string{"dns_queries", "dns_queries_1m"} {
+		s.Exec(fmt.Sprintf("ALTER TABLE %s MODIFY SETTING non_replicated_deduplication_window = %d", table, batches))
 	}
-	write(t, l, someBatch(2, 100))
-	wantCounts(t, s, 200)
+}
+
+func TestAFullDiskKeepsABatchForLater(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, s *chtest.Server, url string) {
+		l := open(t, url)
+		write(t, l, someBatch(1, 10))
+		s.Exec("ALTER TABLE dns_queries MODIFY SETTING min_free_disk_bytes_to_perform_insert = 1000000000000000")
+		wantUnavailable(t, "Write to a full disk", l.Write(t.Context(), someBatch(2, 10)))
+		s.Exec("ALTER TABLE dns_queries MODIFY SETTING min_free_disk_bytes_to_perform_insert = 0")
+		write(t, l, someBatch(2, 10))
+		s.Exec("ALTER TABLE dns_queries_1m MODIFY SETTING min_free_disk_bytes_to_perform_insert = 1000000000000000")
+		wantUnavailable(t, "Write to a full disk of the minutes", l.Write(t.Context(), someBatch(3, 10)))
+		s.Exec("ALTER TABLE dns_queries_1m MODIFY SETTING min_free_disk_bytes_to_perform_insert = 0")
+		write(t, l, someBatch(3, 10))
+		wantCounts(t, s, 30)
+	})
+}
+
+func TestAServerThatRefusesTheUserSaysSoWithoutThePassword(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, s *chtest.Server, url string) {
+		s.Account("dnsfleet", "richtig")
+		refused := open(t, strings.Replace(url, "://", "://dnsfleet:geheim@", 1))
+		_, reading := refused.Summary(t.Context(), fleet.QueryFilter{}, false)
+		for what, err := range map[string]error{"Write": refused.Write(t.Context(), someBatch(1, 10)), "Summary": reading, "Migrate": refused.Migrate(t.Context())} {
+			wantRefused(t, what, err, "dnsfleet", "geheim")
+		}
+		write(t, open(t, strings.Replace(url, "://", "://dnsfleet:richtig@", 1)), someBatch(1, 10))
+		wantCounts(t, s, 10)
+	})
+}
+
+// wantRefused holds an error to being of a server that does not let the user in.
+func wantRefused(t *testing.T, what string, err error, user, password string) {
+	t.Helper()
+	wantUnavailable(t, what, err)
+	if err == nil || strings.Contains(err.Error(), password) || !strings.Contains(err.Error(), `does not let user "`+user+`" in`) {
+		t.Errorf("%s: got %v, want one that names user %s and no password", what, err, user)
+	}
 }
 
 func TestARetryMakesUpForMinutesThatADyingServerDidNotStore(t *testing.T) {
@@ -93,9 +240,7 @@ func TestLostAnswersOfMoreBatchesThanTheWindowCountOnce(t *testing.T) {
 	l := open(t, s.DSN())
 	write(t, l, someBatch(1, 10))
 	const window, batches = 5, 40
-	for _, table := range []string{"dns_queries", "dns_queries_1m"} {
-		s.Exec(fmt.Sprintf("ALTER TABLE %s MODIFY SETTING non_replicated_deduplication_window = %d", table, window))
-	}
+	setWindow(s, window)
 	lost := 0
 	for seq := uint64(2); seq <= batches; seq++ {
 		if seq%3 == 0 {

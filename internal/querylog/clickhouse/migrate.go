@@ -20,11 +20,11 @@ func (l *Log) Migrate(ctx context.Context) error {
 	defer cancel()
 	unlock, err := l.lock(ctx)
 	if err != nil {
-		return translate("lock query log's schema", err)
+		return l.translate("lock query log's schema", err)
 	}
 	defer unlock()
 	if err := l.setLegacyAside(ctx); err != nil {
-		return translate("set older queries aside", err)
+		return l.translate("set older queries aside", err)
 	}
 	files, err := fs.Sub(migrations.ClickHouse, "clickhouse")
 	if err != nil {
@@ -38,9 +38,9 @@ func (l *Log) Migrate(ctx context.Context) error {
 		return fmt.Errorf("migrate query log: %w", err)
 	}
 	if _, err := provider.Up(ctx); err != nil {
-		return translate("migrate query log", err)
+		return l.translate("migrate query log", err)
 	}
-	return translate("set query log's retention", l.setRetention(ctx))
+	return l.translate("set query log's retention", l.setRetention(ctx))
 }
 
 // setLegacyAside renames a dns_queries that an older resolver made. Of two that do so at once, one finds it done.

@@ -23,11 +23,11 @@ var readSettings = ch.Settings{
 func (l *Log) ask(ctx context.Context, op, sql string, parameters []any, each func(driver.Rows) error) (err error) {
 	rows, err := l.conn.Query(ch.Context(ctx, ch.WithSettings(readSettings)), sql, parameters...)
 	if err != nil {
-		return translate(op, err)
+		return l.translate(op, err)
 	}
 	defer func() {
 		if closing := rows.Close(); err == nil {
-			err = translate(op, closing)
+			err = l.translate(op, closing)
 		}
 	}()
 	for rows.Next() {
@@ -35,7 +35,7 @@ func (l *Log) ask(ctx context.Context, op, sql string, parameters []any, each fu
 			return err
 		}
 	}
-	return translate(op, rows.Err())
+	return l.translate(op, rows.Err())
 }
 
 // perGroup is what a statement adds to count for all, under the instance "", and, when asked, for each instance.
@@ -161,7 +161,7 @@ func (l *Log) Series(ctx context.Context, f fleet.QueryFilter, step time.Duratio
 	q := newQuestion(f, legacy)
 	first, n, err := q.steps(step)
 	if err != nil {
-		return series, translate(op, err)
+		return series, l.translate(op, err)
 	}
 	empty := func() []fleet.QueryPoint {
 		points := make([]fleet.QueryPoint, n)

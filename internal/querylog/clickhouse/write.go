@@ -7,13 +7,12 @@ import (
 	"time"
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/miekg/dns"
 
 	"dnsfleet/internal/fleet"
 	"dnsfleet/internal/querylog"
 )
 
-const insert = "INSERT INTO dns_queries (ts, instance_id, client_ip, client_name, protocol, qname, qtype, qclass, outcome, rcode, duration_ms, upstream_address, list)"
+const insertNames = "ts, instance_id, client_ip, client_name, protocol, qname, qtype, qclass, outcome, rcode, duration_ms, upstream_address, list"
 
 // insertColumns spare HTTP a question for each insert; the native protocol brings them by itself.
 var insertColumns = []ch.ColumnNameAndType{
@@ -52,21 +51,28 @@ func (l *Log) Write(ctx context.Context, b querylog.Batch) error {
 	}
 	settings := ch.Settings{"insert_deduplication_token": token(b)}
 	maps.Copy(settings, insertSettings)
+	return l.translate(subject(b), l.insert(ctx, "dns_queries", settings, b))
+}
+
+// insert sends the batch to a table.
+func (l *Log) insert(ctx context.Context, table string, settings ch.Settings, b querylog.Batch) error {
 	options := []ch.QueryOption{ch.WithSettings(settings)}
 	if l.target.Protocol == ch.HTTP {
 		options = append(options, ch.WithColumnNamesAndTypes(insertColumns))
 	}
-	batch, err := l.conn.PrepareBatch(ch.Context(ctx, options...), insert)
+	batch, err := l.conn.PrepareBatch(ch.Context(ctx, options...), "INSERT INTO "+table+" ("+insertNames+")")
 	if err != nil {
-		return translate(subject(b), err)
+		return err
 	}
 	defer func() { _ = batch.Close() }() // Send tells what became of it
-	for i, column := range columnsOf(b) {
+	values, release := l.columnsOf(b)
+	defer release()
+	for i, column := range values {
 		if err := batch.Column(i).Append(column); err != nil {
-			return fmt.Errorf("%s: column %s: %w: %w", subject(b), insertColumns[i].Name, fleet.ErrInvalid, err)
+			return fmt.Errorf("column %s: %w: %w", insertColumns[i].Name, fleet.ErrInvalid, err)
 		}
 	}
-	return translate(subject(b), batch.Send())
+	return batch.Send()
 }
 
 func subject(b querylog.Batch) string {
@@ -76,10 +82,10 @@ func subject(b querylog.Batch) string {
 // token is the batch's identity. No id has a slash.
 func token(b querylog.Batch) string { return fmt.Sprintf("%s/%s/%d", b.InstanceID, b.BootID, b.Seq) }
 
-const day = 24 * time.Hour
-
 // lastSecond is the end of what ClickHouse's DateTime can tell, which the minutes use.
 const lastSecond = 1<<32 - 1
+
+const daySeconds = 24 * 60 * 60
 
 func check(b querylog.Batch) error {
 	switch {
@@ -88,65 +94,18 @@ func check(b querylog.Batch) error {
 	case len(b.Events) == 0:
 		return fmt.Errorf("%s: it has no events: %w", subject(b), fleet.ErrInvalid)
 	}
-	first := b.Events[0].Time.UTC().Truncate(day)
-	for _, e := range b.Events {
-		if !e.Time.UTC().Truncate(day).Equal(first) {
-			return fmt.Errorf("%s: its events are of more than one day: %w", subject(b), fleet.ErrInvalid)
-		}
-		if at := e.Time.Unix(); at < 0 || at > lastSecond {
+	day := b.Events[0].Time.Unix() / daySeconds
+	for i := range b.Events {
+		e := &b.Events[i]
+		at := e.Time.Unix()
+		switch {
+		case at < 0 || at > lastSecond:
 			return fmt.Errorf("%s: an event is of %s, outside 1970 to 2106: %w", subject(b), e.Time.UTC().Format(time.RFC3339), fleet.ErrInvalid)
-		}
-		if int(e.Outcome) >= fleet.NumOutcomes {
+		case at/daySeconds != day:
+			return fmt.Errorf("%s: its events are of more than one day: %w", subject(b), fleet.ErrInvalid)
+		case int(e.Outcome) >= fleet.NumOutcomes:
 			return fmt.Errorf("%s: an event has outcome %d, which is none: %w", subject(b), e.Outcome, fleet.ErrInvalid)
 		}
 	}
 	return nil
-}
-
-// columnsOf are the values of the batch in the order of insertColumns.
-func columnsOf(b querylog.Batch) []any {
-	n := len(b.Events)
-	ts, durations := make([]time.Time, n), make([]float32, n)
-	texts := make([][]string, 11)
-	for i := range texts {
-		texts[i] = make([]string, n)
-	}
-	for i := range b.Events {
-		e := &b.Events[i]
-		ts[i] = e.Time
-		durations[i] = float32(float64(e.Duration) / float64(time.Millisecond))
-		row := [...]string{
-			b.InstanceID, address(e), e.ClientName, e.Protocol, withoutDot(e.QName), dns.Type(e.QType).String(),
-			dns.Class(e.QClass).String(), e.Outcome.String(), rcode(e.RCode), e.Upstream, e.List,
-		}
-		for column, text := range row {
-			texts[column][i] = text
-		}
-	}
-	all := []any{ts}
-	for _, column := range texts[:9] {
-		all = append(all, column)
-	}
-	return append(all, durations, texts[9], texts[10])
-}
-
-func address(e *fleet.QueryEvent) string {
-	if !e.Client.IsValid() {
-		return ""
-	}
-	return e.Client.String()
-}
-
-func withoutDot(name string) string {
-	if len(name) > 1 && name[len(name)-1] == '.' {
-		return name[:len(name)-1]
-	}
-	return name
-}
-
-func rcode(code int) string {
-	if name, ok := dns.RcodeToString[code]; ok {
-		return name
-	}
-	return fmt.Sprintf("RCODE%d", code)
 }
