@@ -23,8 +23,8 @@ import (
 
 var events = flag.Int("querylog.events", defaultEvents, "how many events the query log's suite writes")
 
-// patience is how long one answer may take on a slow, busy machine.
-const patience = 2 * time.Minute
+// patience is how long one answer may take on a slow, busy machine: an export of all events is one.
+func patience() time.Duration { return 2*time.Minute + time.Duration(*events)*time.Millisecond }
 
 // Opener opens a handle on one log; every call is another handle on the same. The handle lives until t ends.
 type Opener func(t *testing.T) (querylog.Sink, querylog.Reader)
@@ -46,7 +46,7 @@ func Run(t *testing.T, newLog func(t *testing.T) Opener) {
 
 func limited(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), patience())
 	t.Cleanup(cancel)
 	return ctx
 }
