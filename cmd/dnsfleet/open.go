@@ -42,7 +42,7 @@ func openStore(ctx context.Context, cfg primaryConfig, dial dialFunc, log *slog.
 		if path == "" {
 			return nil, fmt.Errorf("%w: DNSFLEET_STORE_URL=%q: must name a file, as in sqlite:///var/lib/dnsfleet/dnsfleet.db", errConfig, url)
 		}
-		opened, err := sqlite.Open(ctx, sqlite.Options{Path: path, StatsTTL: cfg.StatsTTL, History: cfg.history(), Log: log})
+		opened, err := sqlite.Open(ctx, sqlite.Options{Path: path, StatsTTL: cfg.StatsTTL, History: cfg.history(), NoMigrate: cfg.Migrate == "off", Log: log})
 		if err != nil {
 			return nil, fmt.Errorf("open store: %w", err)
 		}

@@ -65,7 +65,7 @@ func openSQLiteLog(ctx context.Context, cfg instanceConfig, path string, log *sl
 	if path == "" {
 		return logTarget{}, fmt.Errorf("%w: DNSFLEET_QUERYLOG_URL=\"sqlite://\": must name a file, as in sqlite:///var/lib/dnsfleet/queries.db", errConfig)
 	}
-	opened, err := sqlite.Open(ctx, sqlite.Options{Path: path, Retention: cfg.QueryLogRetention, Log: log})
+	opened, err := sqlite.Open(ctx, sqlite.Options{Path: path, Retention: cfg.QueryLogRetention, NoMigrate: cfg.Migrate == "off", Log: log})
 	if err != nil {
 		return logTarget{}, fmt.Errorf("DNSFLEET_QUERYLOG_URL: %w", err)
 	}
@@ -142,7 +142,7 @@ func (l *eventLog) RecordQuery(e fleet.QueryEvent) {
 // observe sees all events before they are cut into batches. Events have the wall clock's time, slices that of the counters,
 // which goes by the store's clock: the log is to agree with the slices.
 func (l *eventLog) observe(events []fleet.QueryEvent) {
-	shift := l.counters.Now().Sub(time.Now()).Round(time.Millisecond)
+	shift := time.Until(l.counters.Now()).Round(time.Millisecond)
 	if shift.Abs() > toleratedShift {
 		for i := range events {
 			events[i].Time = events[i].Time.Add(shift)
@@ -176,8 +176,8 @@ func (l *eventLog) free() error {
 	if l.spool != nil {
 		errs = append(errs, l.spool.Close())
 	}
-	if l.logTarget.close != nil {
-		errs = append(errs, l.logTarget.close())
+	if l.close != nil {
+		errs = append(errs, l.close())
 	}
 	return errors.Join(errs...)
 }
@@ -204,7 +204,7 @@ func keptKey(path string) ([]byte, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		key := make([]byte, privacy.KeyBytes)
-		rand.Read(key) //nolint:errcheck // never fails: crypto/rand ends the program instead
+		rand.Read(key) // never fails: crypto/rand ends the program instead
 		if err := os.WriteFile(path, []byte(hex.EncodeToString(key)+"\n"), 0o600); err != nil {
 			return nil, fmt.Errorf("keep key of pseudonyms: %w", err)
 		}

@@ -14,13 +14,10 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/url"
-	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
-	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
@@ -40,8 +37,10 @@ const (
 
 // Options say where the file is, and how much is kept.
 type Options struct {
-	Path      string           // of the file; it and its folder are made where they are missing
-	Retention time.Duration    // events older than this are neither told nor kept; 0 keeps all
+	Path      string        // of the file; it and its folder are made where they are missing
+	Retention time.Duration // events older than this are neither told nor kept; 0 keeps all
+	// NoMigrate leaves an older schema as it is; then Open fails.
+	NoMigrate bool
 	Now       func() time.Time // nil = time.Now
 	Log       *slog.Logger     // nil discards
 }
@@ -52,9 +51,12 @@ type Log struct {
 	retention time.Duration
 	now       func() time.Time
 	log       *slog.Logger
-	writer    chan *writer // holds the one writer while nobody writes
-	readers   chan *conn   // holds the connections that nobody reads with
-	kinds     kindBook
+
+	keepSchema bool
+
+	writer  chan *writer // holds the one writer while nobody writes
+	readers chan *conn   // holds the connections that nobody reads with
+	kinds   kindBook
 
 	hasWriter bool // was it opened
 	opened    int  // how many readers were opened
@@ -72,7 +74,7 @@ var (
 // processes may do so at once. It starts nothing: Run keeps the file small. An error names the file.
 func Open(ctx context.Context, o Options) (*Log, error) {
 	l := &Log{
-		path: o.Path, retention: o.Retention, now: o.Now, log: o.Log,
+		path: o.Path, retention: o.Retention, now: o.Now, log: o.Log, keepSchema: o.NoMigrate,
 		writer: make(chan *writer, 1), readers: make(chan *conn, readers), closed: make(chan struct{}),
 		kinds: kindBook{days: map[int64][]*kind{}},
 	}
@@ -89,10 +91,10 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 }
 
 func (l *Log) open(ctx context.Context) error {
-	if err := prepareFile(l.path); err != nil {
+	if err := migrations.PrepareSQLite(l.path); err != nil {
 		return err
 	}
-	if err := migrate(ctx, l.path); err != nil {
+	if err := l.migrate(ctx); err != nil {
 		return err
 	}
 	w, err := l.newWriter()
@@ -112,19 +114,6 @@ func (l *Log) open(ctx context.Context) error {
 	return nil
 }
 
-// prepareFile makes the file before SQLite does, which would make it readable by everybody; SQLite gives its side files
-// the same mode.
-func prepareFile(path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	return f.Close()
-}
-
 func dataSource(path string, pragmas ...string) (string, error) {
 	full, err := filepath.Abs(path)
 	if err != nil {
@@ -140,14 +129,9 @@ func dataSource(path string, pragmas ...string) (string, error) {
 	return (&url.URL{Scheme: "file", Path: full, RawQuery: query.Encode()}).String(), nil
 }
 
-// migrate holds a lock on the folder, because two processes that find an empty file would both fill it.
-func migrate(ctx context.Context, path string) (err error) {
-	unlock, err := lockFolder(ctx, filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	source, err := dataSource(path)
+// migrate brings the file to its schema.
+func (l *Log) migrate(ctx context.Context) (err error) {
+	source, err := dataSource(l.path)
 	if err != nil {
 		return err
 	}
@@ -160,38 +144,7 @@ func migrate(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	provider, err := goose.NewProvider(goose.DialectSQLite3, db, files,
-		goose.WithDisableGlobalRegistry(true), goose.WithTableName(migrationsTable))
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	if _, err := provider.Up(ctx); err != nil {
-		return fmt.Errorf("migrate: %w", translate(err))
-	}
-	return nil
-}
-
-func lockFolder(ctx context.Context, dir string) (unlock func(), err error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), f.Close())
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, ctx.Err()), f.Close())
-		}
-	}
+	return translate(migrations.SQLiteSchema{Files: files, Table: migrationsTable, Keep: l.keepSchema}.Apply(ctx, l.path, db))
 }
 
 // Close waits for calls that go on and closes the file. Later calls are answered with fleet.ErrUnavailable. It may be called

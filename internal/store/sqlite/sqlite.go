@@ -10,13 +10,10 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
-	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
@@ -31,6 +28,8 @@ const (
 	callTimeout = 3 * time.Second
 	// readers is how many reads go on at once.
 	readers = 4
+	// migrationsTable is goose's default, which the first files have.
+	migrationsTable = "goose_db_version"
 )
 
 // Options say where the file is, and how it is used.
@@ -38,6 +37,8 @@ type Options struct {
 	Path     string        // of the file; it and its folder are made where they are missing
 	StatsTTL time.Duration // see store.Options
 	History  time.Duration // see store.Options
+	// NoMigrate leaves an older schema as it is; then Open fails.
+	NoMigrate bool
 	// Now is the store's clock. nil = the wall clock at Open, going on by the monotonic clock, so that a step of the wall
 	// clock does not move it.
 	Now func() time.Time
@@ -67,7 +68,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if o.Now == nil {
 		o.Now = steadyClock()
 	}
-	if err := prepareFile(o.Path); err != nil {
+	if err := migrations.PrepareSQLite(o.Path); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	codec, err := store.NewSliceCodec()
@@ -90,7 +91,12 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if s.reader, err = openReader(o.Path, readers); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", o.Path, err)
 	}
-	if err := migrate(ctx, o.Path, s.writer); err != nil {
+	files, err := fs.Sub(migrations.SQLite, "sqlite")
+	if err != nil {
+		return nil, err
+	}
+	schema := migrations.SQLiteSchema{Files: files, Table: migrationsTable, Keep: o.NoMigrate}
+	if err := translate(schema.Apply(ctx, o.Path, s.writer), "open"); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", o.Path, err)
 	}
 	return s, nil
@@ -100,19 +106,6 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 func steadyClock() func() time.Time {
 	start := time.Now()
 	return func() time.Time { return start.Add(time.Since(start)) }
-}
-
-// prepareFile makes the file before SQLite does, which would make it readable by everybody; SQLite gives its side files
-// the same mode.
-func prepareFile(path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	return f.Close()
 }
 
 func openDB(path, lock string, pragmas ...string) (*sql.DB, error) {
@@ -138,48 +131,6 @@ func openReader(path string, n int) (*sql.DB, error) {
 	db.SetMaxOpenConns(n)
 	db.SetMaxIdleConns(n)
 	return db, nil
-}
-
-// migrate holds a lock on the folder, because two processes that find an empty file would both fill it.
-func migrate(ctx context.Context, path string, db *sql.DB) error {
-	unlock, err := lockFolder(ctx, filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	files, err := fs.Sub(migrations.SQLite, "sqlite")
-	if err != nil {
-		return err
-	}
-	provider, err := goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithDisableGlobalRegistry(true))
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	_, err = provider.Up(ctx)
-	return translate(err, "migrate")
-}
-
-func lockFolder(ctx context.Context, dir string) (unlock func(), err error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), f.Close())
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, ctx.Err()), f.Close())
-		}
-	}
 }
 
 // Close closes the file.
