@@ -127,6 +127,9 @@ func walk(v reflect.Value, path string, filled map[string]bool) {
 	case fleet.Latency:
 		filled[path] = filled[path] || x.Count() > 0
 		return
+	case fleet.Uniques:
+		filled[path] = filled[path] || !x.IsZero()
+		return
 	}
 	switch v.Kind() {
 	case reflect.Struct:

@@ -57,6 +57,12 @@ func TestTheIntervalGrowsWithTheNumberOfSenders(t *testing.T) {
 		if got := next(251); got != 0.5 || s.Stats().EventSenders != 2 {
 			t.Errorf("with a second sender: got %v s and %d senders, want 0.5 and 2", got, s.Stats().EventSenders)
 		}
+		time.Sleep(40 * time.Second)
+		next(250)
+		time.Sleep(30 * time.Second)
+		if next(252); s.Stats().EventSenders != 2 {
+			t.Errorf("with two that sent within the minute, one of them before it, too: got %d senders, want 2", s.Stats().EventSenders)
+		}
 		time.Sleep(2 * time.Minute)
 		if got := s.Stats().EventSenders; got != 0 {
 			t.Errorf("after two silent minutes %d senders are left, want none", got)

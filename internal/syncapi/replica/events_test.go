@@ -72,17 +72,18 @@ func TestOnlyABadBatchIsNeverSentAgain(t *testing.T) {
 		"it is ill":                               {500, ours, false, true},
 		"neither log nor spool takes it":          {503, ours, false, true},
 		"a login page":                            {200, "<html>", false, true},
-		"another server's JSON":                   {200, `{"status":"up"}`, false, true},
+		"another server's JSON":                   {200, `{"status":"up","stored":true}`, false, true},
 		"null":                                    {200, "null", false, true},
 		"a redirect":                              {302, "", false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			first, second := newStub(t, tc.status, tc.body), newStub(t, 200, keptOK)
-			if _, err := newClient(t, []string{first.URL}).PostEvents(t.Context(), packed); err == nil || errors.Is(err, fleet.ErrInvalid) != tc.invalid {
-				t.Errorf("got %v, want an error that is invalid: %v", err, tc.invalid)
+			reply, err := newClient(t, []string{first.URL}).PostEvents(t.Context(), packed)
+			if err == nil || errors.Is(err, fleet.ErrInvalid) != tc.invalid || reply != (syncapi.EventsReply{}) {
+				t.Errorf("got %+v, %v, want nothing but an error that is invalid: %v", reply, err, tc.invalid)
 			}
 			c := newClient(t, []string{first.URL, second.URL})
-			reply, err := c.PostEvents(t.Context(), packed)
+			reply, err = c.PostEvents(t.Context(), packed)
 			if tc.fails && (err != nil || !reply.Stored || !bytes.Equal(first.sent, packed) || !bytes.Equal(second.sent, packed) || c.Primary() != second.URL) {
 				t.Errorf("got %+v, %v, want the second to keep the same bytes", reply, err)
 			}
