@@ -11,7 +11,7 @@ readonly tools=$PWD/.cache/bin
 readonly node_major=22            # what is fetched where the system's Node is too old
 readonly guard=/usr/sbin/policy-rc.d
 readonly engine=./internal/querylog/clickhouse/chtest/fetch.sh
-PATH=$tools:$PATH
+PATH=$tools:$PATH:/usr/sbin # where Debian puts servers, and not everybody looks
 
 have() { command -v "$1" >/dev/null 2>&1; }
 

@@ -65,6 +65,8 @@ type Log struct {
 	schema schema
 	log    *slog.Logger
 
+	maxRows int // that one question may read
+
 	columns sync.Pool // of *columns
 
 	preparing chan struct{} // holds one token; who has it may prepare the log
@@ -108,7 +110,7 @@ func Open(_ context.Context, o Options) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open query log: %w", err)
 	}
-	l := &Log{conn: conn, target: target, opt: o, schema: newSchema(o), log: o.Log, preparing: make(chan struct{}, 1)}
+	l := &Log{conn: conn, target: target, opt: o, schema: newSchema(o), log: o.Log, maxRows: maxRowsRead, preparing: make(chan struct{}, 1)}
 	l.preparing <- struct{}{}
 	return l, nil
 }
@@ -141,10 +143,13 @@ func (l *Log) ready(ctx context.Context) (legacy span, err error) {
 	if s := l.legacy.Load(); s != nil {
 		return *s, nil
 	}
-	if !l.opt.NoMigrate {
-		if err := l.Migrate(ctx); err != nil {
-			return span{}, err
-		}
+	if l.opt.NoMigrate {
+		err = l.checkVersion(ctx)
+	} else {
+		err = l.Migrate(ctx)
+	}
+	if err != nil {
+		return span{}, err
 	}
 	s, err := l.legacySpan(ctx)
 	if err != nil {
@@ -152,6 +157,25 @@ func (l *Log) ready(ctx context.Context) (legacy span, err error) {
 	}
 	l.legacy.Store(&s)
 	return s, nil
+}
+
+// Oldest release of ClickHouse whose deduplication holds for a table and what a materialized view makes of it.
+const oldestMajor, oldestMinor = 24, 8
+
+func (l *Log) checkVersion(ctx context.Context) error {
+	const op = "look at ClickHouse's version"
+	var version string
+	if err := l.conn.QueryRow(ctx, "SELECT version()").Scan(&version); err != nil {
+		return l.translate(op, err)
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
+		return nil //nolint:nilerr // a version of another form is no reason to refuse it
+	}
+	if major < oldestMajor || major == oldestMajor && minor < oldestMinor {
+		return fmt.Errorf("%s: ClickHouse %s is too old for the query log, which needs %d.%d or later: %w", op, version, oldestMajor, oldestMinor, fleet.ErrUnavailable)
+	}
+	return nil
 }
 
 // legacySpan looks at the table of an older resolver once: nobody writes to it any more.

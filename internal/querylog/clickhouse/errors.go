@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
 
@@ -71,10 +73,22 @@ func (l *Log) translate(op string, err error) error {
 			l.target.Auth.Username, code, fleet.ErrUnavailable)
 	case code == codeUnknownDatabase:
 		return fmt.Errorf("%s: the server has no database %q: %w", op, l.target.Auth.Database, fleet.ErrUnavailable)
-	case code == codeTooManyRows:
-		return fmt.Errorf("%s: that is more than %d million rows, ask for a shorter window: %w", op, maxRowsRead/1_000_000, fleet.ErrInvalid)
 	}
 	return fmt.Errorf("%s: %w", op, err)
+}
+
+// readError is as translate, for what a reader may have asked too much of.
+func (l *Log) readError(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	switch code := exceptionCode(err); {
+	case code == codeTooManyRows:
+		return fmt.Errorf("%s: that takes more than %d rows to read, ask for a shorter window: %w", op, l.maxRows, fleet.ErrInvalid)
+	case code == codeTimeout, code == codeTooSlow, errors.Is(err, context.DeadlineExceeded):
+		return unavailable(op+": there was no answer in time, a shorter window may get one", err)
+	}
+	return l.translate(op, err)
 }
 
 // exceptionCode is 0 for an error that the server did not send.
@@ -82,5 +96,12 @@ func exceptionCode(err error) int32 {
 	if e := (*ch.Exception)(nil); errors.As(err, &e) {
 		return e.Code
 	}
+	// Over HTTP the code is in a header, which old servers do not send and proxies may not pass on.
+	if found := codeOfAnswer.FindStringSubmatch(err.Error()); found != nil {
+		code, _ := strconv.ParseInt(found[1], 10, 32)
+		return int32(code)
+	}
 	return 0
 }
+
+var codeOfAnswer = regexp.MustCompile(`\[HTTP \d+\] response body: "Code: (\d+)`)

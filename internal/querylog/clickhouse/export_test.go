@@ -1,9 +1,11 @@
 package clickhouse
 
 import (
+	"context"
 	"io/fs"
 	"strings"
 
+	"dnsfleet/internal/querylog"
 	"dnsfleet/migrations"
 )
 
@@ -33,3 +35,20 @@ func CursorRoundTrip(text string) (again string, ok bool) {
 	}
 	return c.String(), true
 }
+
+// Exec runs a statement on the log's connection.
+func (l *Log) Exec(ctx context.Context, sql string) error { return l.conn.Exec(ctx, sql) }
+
+// Value is what a query of one row and one text column answers.
+func (l *Log) Value(ctx context.Context, sql string) (text string, err error) {
+	err = l.conn.QueryRow(ctx, sql).Scan(&text)
+	return text, err
+}
+
+// WriteTo sends a batch as Write does, to a table of any server: without the settings that the log's tables want.
+func (l *Log) WriteTo(ctx context.Context, table string, b querylog.Batch) error {
+	return l.translate("write to "+table, l.insert(ctx, table, nil, b))
+}
+
+// LimitRows sets how many rows one question may read.
+func (l *Log) LimitRows(n int) { l.maxRows = n }

@@ -303,6 +303,12 @@ func TestOptionsThatCannotWorkAreRefused(t *testing.T) {
 	for name, o := range map[string]clickhouse.Options{
 		"an unknown scheme":            {URL: "http://127.0.0.1"},
 		"no host":                      {URL: "clickhouse:///db"},
+		"an empty host of several":     {URL: "clickhouse://u:geheim@a,,b/db"},
+		"a port of letters":            {URL: "clickhouse://u:geheim@a:nine/db"},
+		"a port that is none":          {URL: "clickhouse://u:geheim@a,b:70000/db"},
+		"half an address":              {URL: "clickhouse://u:geheim@[::1/db"},
+		"no scheme":                    {URL: "u:geheim@h/db"},
+		"secure as a word":             {URL: "clickhouse://u:geheim@h/db?secure=perhaps"},
 		"a password with a bare slash": {URL: "clickhouse://u:ge/heim%zz@h/db"},
 		"a setting that is none":       {URL: "clickhouse://u:geheim@h/db?dial_timeout=soon"},
 		"a cluster that is SQL":        {URL: "clickhouse://h", Cluster: "c' SYNC; DROP"},

@@ -18,6 +18,9 @@ import (
 func (l *Log) Migrate(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
 	defer cancel()
+	if err := l.checkVersion(ctx); err != nil {
+		return err
+	}
 	unlock, err := l.lock(ctx)
 	if err != nil {
 		return l.translate("lock query log's schema", err)

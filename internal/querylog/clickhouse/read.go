@@ -14,20 +14,24 @@ import (
 // maxRowsRead is how many rows one question may read; the answer to more is fleet.ErrInvalid.
 const maxRowsRead = 200_000_000
 
-var readSettings = ch.Settings{
-	"max_rows_to_read":   maxRowsRead,
-	"read_overflow_mode": "throw",
-}
-
-// ask runs a statement and calls each for every row of its answer.
+// ask runs a statement and calls each for every row of its answer. The context has a deadline, with which the server's work
+// ends too, a few seconds later.
 func (l *Log) ask(ctx context.Context, op, sql string, parameters []any, each func(driver.Rows) error) (err error) {
-	rows, err := l.conn.Query(ch.Context(ctx, ch.WithSettings(readSettings)), sql, parameters...)
+	settings := ch.Settings{
+		"max_rows_to_read":                             l.maxRows,
+		"read_overflow_mode":                           "throw",
+		"max_execution_time":                           int(readTimeout / time.Second), // the client library tells the deadline, unless it is close
+		"timeout_overflow_mode":                        "throw",
+		"max_result_rows":                              0,
+		"cancel_http_readonly_queries_on_client_close": 1,
+	}
+	rows, err := l.conn.Query(ch.Context(ctx, ch.WithSettings(settings)), sql, parameters...)
 	if err != nil {
-		return l.translate(op, err)
+		return l.readError(op, err)
 	}
 	defer func() {
 		if closing := rows.Close(); err == nil {
-			err = l.translate(op, closing)
+			err = l.readError(op, closing)
 		}
 	}()
 	for rows.Next() {
@@ -35,7 +39,7 @@ func (l *Log) ask(ctx context.Context, op, sql string, parameters []any, each fu
 			return err
 		}
 	}
-	return l.translate(op, rows.Err())
+	return l.readError(op, rows.Err())
 }
 
 // perGroup is what a statement adds to count for all, under the instance "", and, when asked, for each instance.

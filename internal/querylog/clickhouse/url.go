@@ -1,12 +1,14 @@
 package clickhouse
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
@@ -14,12 +16,18 @@ import (
 	"dnsfleet/internal/fleet"
 )
 
+// errURL does not tell the URL: it may show the password.
+var errURL = fmt.Errorf("the ClickHouse URL cannot be read (is a character of its password not escaped?): %w", fleet.ErrInvalid)
+
 // parseURL turns the URL of the environment into the client's options.
 func parseURL(raw string) (*ch.Options, error) {
-	u, err := url.Parse(raw)
+	hosts, rest, ok := cutHosts(raw)
+	if !ok {
+		return nil, errURL
+	}
+	u, err := url.Parse(rest)
 	if err != nil {
-		// The error of net/url shows the URL, and with it the password.
-		return nil, fmt.Errorf("the ClickHouse URL cannot be read (is a character of its password not escaped?): %w", fleet.ErrInvalid)
+		return nil, errURL
 	}
 	values := u.Query()
 	switch u.Scheme {
@@ -33,10 +41,18 @@ func parseURL(raw string) (*ch.Options, error) {
 	default:
 		return nil, fmt.Errorf("scheme %q of the ClickHouse URL is none of clickhouse, clickhouse+http, clickhouse+https: %w", u.Scheme, fleet.ErrInvalid)
 	}
-	if u.Hostname() == "" {
+	if hosts == "" {
 		return nil, fmt.Errorf("the ClickHouse URL names no host: %w", fleet.ErrInvalid)
 	}
-	u.Host = withPorts(u.Host, u.Scheme, values.Get("secure") == "true")
+	secure := u.Scheme == "https"
+	if u.Scheme == "clickhouse" && values.Has("secure") {
+		if secure, err = strconv.ParseBool(cmp.Or(values.Get("secure"), "true")); err != nil {
+			return nil, fmt.Errorf("secure of the ClickHouse URL is neither true nor false: %w", fleet.ErrInvalid)
+		}
+	}
+	if u.Host, err = withPorts(hosts, u.Scheme, secure); err != nil {
+		return nil, err
+	}
 	u.RawQuery = values.Encode()
 	target, err := ch.ParseDSN(u.String())
 	if err != nil {
@@ -55,19 +71,41 @@ func parseURL(raw string) (*ch.Options, error) {
 	return target, nil
 }
 
+// cutHosts takes the comma list of hosts out of a URL, which net/url does not take as a host.
+func cutHosts(raw string) (hosts, rest string, ok bool) {
+	scheme, after, ok := strings.Cut(raw, "://")
+	if !ok {
+		return "", "", false
+	}
+	authority, path := after, ""
+	if end := strings.IndexAny(after, "/?#"); end >= 0 {
+		authority, path = after[:end], after[end:]
+	}
+	user := authority[:strings.LastIndex(authority, "@")+1]
+	return authority[len(user):], scheme + "://" + user + path, true
+}
+
 // withPorts adds the usual port to each host of the comma list that has none.
-func withPorts(hosts, scheme string, secure bool) string {
+func withPorts(hosts, scheme string, secure bool) (string, error) {
 	port := map[string]string{"http": "8123", "https": "8443", "clickhouse": "9000"}[scheme]
 	if scheme == "clickhouse" && secure {
 		port = "9440"
 	}
 	list := strings.Split(hosts, ",")
 	for i, host := range list {
-		if _, _, err := net.SplitHostPort(host); err != nil {
-			list[i] = net.JoinHostPort(strings.Trim(host, "[]"), port)
+		name, own, err := net.SplitHostPort(host)
+		if err != nil {
+			if name, own = host, port; strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
+				name = host[1 : len(host)-1]
+			}
 		}
+		if n, err := strconv.ParseUint(own, 10, 16); err != nil || n == 0 || name == "" || strings.ContainsAny(name, "[]@ %") ||
+			(strings.Contains(name, ":") && net.ParseIP(name) == nil) {
+			return "", errURL
+		}
+		list[i] = net.JoinHostPort(name, own)
 	}
-	return strings.Join(list, ",")
+	return strings.Join(list, ","), nil
 }
 
 func hideURL(err error) error {

@@ -127,8 +127,15 @@ func (s *Server) Account(user, password string) {
 	s.control("account?" + url.Values{"user": {user}, "password": {password}}.Encode())
 }
 
-// RowsRead is how many rows all statements since the start have read.
-func (s *Server) RowsRead() int { return s.number(s.control("read")) }
+// RowsRead is how many rows of tables the questions read that f asks. They are asked twice for it.
+func (s *Server) RowsRead(f func()) int {
+	s.t.Helper()
+	before := s.number(s.control("read"))
+	s.control("count?n=1")
+	f()
+	s.control("count?n=0")
+	return s.number(s.control("read")) - before
+}
 
 // Inserts is how many inserts were stored since the start, those included that deduplication made into nothing.
 func (s *Server) Inserts() int { return s.number(s.control("inserts")) }

@@ -24,7 +24,8 @@ type engine struct {
 	lose  atomic.Int64  // how many more inserts are stored and then not answered
 	die   atomic.Bool   // whether the process dies of the next insert, stored and not answered
 	delay atomic.Int64  // before each answer, in nanoseconds
-	read  atomic.Uint64 // rows that statements have read so far
+	count atomic.Bool   // whether to count the rows that statements read
+	read  atomic.Uint64 // rows that were counted
 	wrote atomic.Uint64 // inserts so far
 
 	account atomic.Pointer[account] // nil: anybody is let in
@@ -105,10 +106,25 @@ func (e *engine) run(r request) (answer []byte, rowsRead uint64, err error) {
 		}
 	}
 	answer, rowsRead, err = ask(connection, r.sql, r.format)
-	e.read.Add(rowsRead)
+	if err == nil && e.count.Load() && selecting.MatchString(r.sql) {
+		// The library tells how many rows an answer has; how many were read for it stands in this format only.
+		told, _, err := ask(connection, r.sql, "JSONCompact")
+		if err != nil {
+			return nil, 0, err
+		}
+		if m := rowsReadOf.FindSubmatch(told); m != nil {
+			n, _ := strconv.ParseUint(string(m[1]), 10, 64)
+			e.read.Add(n)
+		}
+	}
 	<-time.After(time.Duration(e.delay.Load()))
 	return answer, rowsRead, err
 }
+
+var (
+	selecting  = regexp.MustCompile(`(?i)^\s*(SELECT|WITH)\b`)
+	rowsReadOf = regexp.MustCompile(`"rows_read": (\d+),\s*"bytes_read": \d+\s*\}\s*\}\s*$`)
+)
 
 func ask(connection chdb.ChdbConn, sql, format string) (answer []byte, rowsRead uint64, err error) {
 	result, err := connection.Query(sql, format)

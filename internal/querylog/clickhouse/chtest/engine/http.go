@@ -38,6 +38,7 @@ func (w web) routes() http.Handler {
 	mux.HandleFunc("POST /chtest/account", func(_ http.ResponseWriter, r *http.Request) {
 		w.account.Store(&account{r.FormValue("user"), r.FormValue("password")})
 	})
+	mux.HandleFunc("POST /chtest/count", number(func(on int64) { w.count.Store(on != 0) }))
 	mux.HandleFunc("POST /chtest/read", func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, w.read.Load()) })
 	mux.HandleFunc("POST /chtest/inserts", func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, w.wrote.Load()) })
 	return mux

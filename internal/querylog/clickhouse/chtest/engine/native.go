@@ -194,8 +194,6 @@ func (p *peer) answer(r request, packed bool) error {
 	})
 }
 
-var selecting = regexp.MustCompile(`(?i)^\s*(SELECT|WITH)\b`)
-
 // header is an empty block, which says what columns others have.
 type header struct {
 	names, types []string
