@@ -89,8 +89,10 @@ func TestUniquesMayBeReadConcurrently(t *testing.T) {
 	t.Parallel()
 	for _, u := range []fleet.Uniques{uniques(0, 100), decoded(t, uniques(0, 5000)), uniques(0, 30_000)} {
 		var group sync.WaitGroup
+		start := make(chan struct{})
 		for range 4 {
 			group.Go(func() {
+				<-start
 				var sum fleet.Uniques
 				sum.Merge(u)
 				sum.Merge(u)
@@ -103,6 +105,7 @@ func TestUniquesMayBeReadConcurrently(t *testing.T) {
 				}
 			})
 		}
+		close(start)
 		group.Wait()
 	}
 }

@@ -14,9 +14,10 @@ import (
 // maxSliceBytes bounds what a stored slice may grow to when it is read; a slice with 64 upstreams stays below it.
 const maxSliceBytes = 1 << 20
 
-// SliceCodec turns slices into the bytes that adapters keep: zstd over their JSON without the latency sketches, then
-// the sketches in their short form. That is a fifth to a tenth of the JSON with sketches, which is made for other
-// programs. It may be used concurrently.
+// SliceCodec turns slices into the bytes that adapters keep: zstd over their JSON without the sketches, then the sketches
+// of latency in their short form, then that of clients if there is one. That is a fifth to a tenth of the JSON with
+// sketches, which is made for other programs. It may be used concurrently. Releases before there were sketches of clients
+// wrote the same without it, and read what this one writes.
 type SliceCodec struct {
 	enc *zstd.Encoder
 	dec *zstd.Decoder
@@ -39,7 +40,7 @@ func NewSliceCodec() (*SliceCodec, error) {
 func (c *SliceCodec) Encode(s fleet.Slice) ([]byte, error) {
 	sketches := []fleet.Latency{s.Latency}
 	bare := s
-	bare.Latency = fleet.Latency{}
+	bare.Latency, bare.Clients = fleet.Latency{}, fleet.Uniques{}
 	if s.Upstreams != nil {
 		bare.Upstreams = make([]fleet.UpstreamSlice, len(s.Upstreams))
 	}
@@ -56,6 +57,12 @@ func (c *SliceCodec) Encode(s fleet.Slice) ([]byte, error) {
 	var sketch []byte
 	for _, l := range sketches {
 		if sketch, err = l.AppendBinary(sketch[:0]); err != nil {
+			return nil, fmt.Errorf("encode slice: %w", err)
+		}
+		b = appendPart(b, sketch)
+	}
+	if !s.Clients.IsZero() {
+		if sketch, err = s.Clients.AppendBinary(sketch[:0]); err != nil {
 			return nil, fmt.Errorf("encode slice: %w", err)
 		}
 		b = appendPart(b, sketch)
@@ -94,6 +101,15 @@ func (c *SliceCodec) decode(packed []byte) (s fleet.Slice, err error) {
 			return s, err
 		}
 		if err := l.UnmarshalBinary(sketch); err != nil {
+			return s, err
+		}
+	}
+	if len(b) > 0 {
+		sketch, _, err := cutPart(b)
+		if err != nil {
+			return s, err
+		}
+		if err := s.Clients.UnmarshalBinary(sketch); err != nil {
 			return s, err
 		}
 	}

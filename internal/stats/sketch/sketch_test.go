@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -296,6 +297,31 @@ func TestAFloodOfNamesKeepsTheBoundsTrue(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// No t.Parallel: others would be measured too.
+func TestMemoryIsBounded(t *testing.T) {
+	heap := func() int {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	before, b, batch := heap(), sketch.New(noon), make([]fleet.QueryEvent, 3000)
+	for bucket := range 40 {
+		at := noon.Add(time.Duration(bucket) * 10 * time.Minute)
+		for i := range batch {
+			name := fmt.Sprintf("%0250d.", i+bucket*len(batch))
+			batch[i] = fleet.QueryEvent{Time: at, QName: name, ClientName: name, Outcome: fleet.Blocked}
+		}
+		b.Observe(batch, at)
+		complete(b, fleet.TenMinutes, at)
+	}
+	clear(batch)
+	if got := heap() - before; got > 16<<20 {
+		t.Errorf("got %d MiB after 40 buckets of the longest names, want those of an hour, 10 MiB", got>>20)
+	}
+	runtime.KeepAlive(b)
 }
 
 // cpu is the time that all threads of this process have run.

@@ -25,6 +25,7 @@ func sections(r *fleet.Report) []section {
 		{"response_time", &r.ResponseTime},
 		{"upstreams", &r.Upstreams},
 		{"acks", &r.Acks},
+		{"last_hour", &r.LastHour},
 	}
 }
 
@@ -34,7 +35,7 @@ func encodeReport(r fleet.Report) ([]any, error) {
 		"protocol", r.Protocol, "instance_id", r.InstanceID, "name", r.Name, "boot_id", r.BootID, "seq", r.Seq,
 		"started_at", r.StartedAt.UTC().Format(time.RFC3339Nano), "sent_at", r.SentAt.UTC().Format(time.RFC3339Nano),
 		"interval_seconds", strconv.FormatFloat(r.IntervalSeconds, 'g', -1, 64), "release", r.Release,
-		"policy_revision", r.PolicyRevision, "policy_hash", r.PolicyHash, "control_url", r.ControlURL,
+		"policy_revision", r.PolicyRevision, "policy_hash", r.PolicyHash, "control_url", r.ControlURL, "query_log", r.QueryLog,
 	}
 	if r.DNS != nil {
 		fields = append(fields, "dns", strconv.FormatBool(*r.DNS))
@@ -59,6 +60,7 @@ func decodeReport(fields map[string]string) (*fleet.Report, error) {
 		Protocol: int(p.int("protocol")), InstanceID: fields["instance_id"], Name: fields["name"], BootID: fields["boot_id"],
 		StartedAt: p.time("started_at"), Seq: p.uint("seq"), SentAt: p.time("sent_at"), IntervalSeconds: p.float("interval_seconds"),
 		Release: fields["release"], PolicyRevision: p.int("policy_revision"), PolicyHash: fields["policy_hash"], ControlURL: fields["control_url"],
+		QueryLog: fields["query_log"],
 	}
 	if _, has := fields["dns"]; has {
 		r.DNS = new(fields["dns"] == "true")

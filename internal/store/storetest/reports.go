@@ -72,6 +72,11 @@ func fill(t *testing.T, v reflect.Value, path string) {
 		return
 	case *[]fleet.Slice: // has a place of its own
 		return
+	case *fleet.Uniques:
+		for i := range 40 {
+			x.Add(fmt.Append(nil, path, i))
+		}
+		return
 	}
 	switch v.Kind() {
 	case reflect.String:

@@ -110,10 +110,28 @@ func sliceContent(t *testing.T, b Backend) {
 	push(t, s, report(t, s, "r1", "boot1", 1, 1, want))
 	compare(t, "slices", storedSlices(t, s, "r1", fleet.Minute), []fleet.Slice{want})
 
+	ten, hour := sliceAt(fleet.TenMinutes, at.Add(-time.Hour), "boot1", 4), sliceAt(fleet.Hour, at.Add(-2*time.Hour), "boot1", 5)
+	ten.Clients, hour.Sketches = clients(300), someSketches()
+	push(t, s, report(t, s, "r1", "boot1", 1, 1, ten, hour))
+	compare(t, "ten minutes with clients", storedSlices(t, s, "r1", fleet.TenMinutes), []fleet.Slice{ten})
+	compare(t, "an hour with clients and tops", storedSlices(t, s, "r1", fleet.Hour), []fleet.Slice{hour})
+
 	again := want
 	again.Outcomes[fleet.Cached] = 8
 	push(t, s, report(t, s, "r1", "boot1", 2, 1, again))
 	compare(t, "a slice sent again replaces itself", storedSlices(t, s, "r1", fleet.Minute), []fleet.Slice{again})
+}
+
+func clients(n int) (u fleet.Uniques) {
+	for i := range n {
+		u.Add(fmt.Append(nil, "192.0.2.", i))
+	}
+	return u
+}
+
+func someSketches() fleet.Sketches {
+	list := []fleet.TopItem{{Name: "ads.example", Count: fleet.MaxCount, ErrorBound: 7}, {Name: "ü.example", Count: 3}}
+	return fleet.Sketches{Clients: clients(20_000), TopDomains: list, TopBlocked: list[:1], TopClients: list[1:]}
 }
 
 func sliceOrder(t *testing.T, b Backend) {
