@@ -59,6 +59,9 @@ type eventStore struct{ log *eventLog }
 // StoreEvents returns when the batch is in the log or synced to the spool; see syncapi.EventStore.
 func (s eventStore) StoreEvents(ctx context.Context, instanceID string, body []byte) error {
 	b, err := s.log.codec.Decode(body)
+	if errors.Is(err, batch.ErrVersion) { // of a replica that is newer: it keeps the batch until this primary is as new
+		return fmt.Errorf("%w: %s", fleet.ErrUnavailable, err.Error())
+	}
 	if err != nil {
 		return err
 	}

@@ -111,6 +111,7 @@ func newPrimary(ctx context.Context, cfg primaryConfig, wall func() time.Time, l
 		Reader: p.events.reader, LogID: p.events.name, Slices: p.store.Slices, Members: p.members, Now: p.counters.Now,
 		Retention: cfg.QueryLogRetention, History: cfg.history(), Log: log,
 	})
+	//nolint:contextcheck // the view asks for queries whenever it is looked at, long after this start
 	p.view = view.New(view.Options{Store: p.store, Local: p.local, Queries: p.queries, Log: log})
 	p.sync = syncapi.NewServer(syncapi.ServerOptions{Store: p.store, Events: p.events.store(), Log: log})
 	if err := p.bindWeb(ctx, notice); err != nil {

@@ -166,14 +166,14 @@ func TestBadBatches(t *testing.T) {
 		count  string
 	}{
 		"an empty body":                  {nil, none, 400, "decode batch: invalid: the batch is cut short", "refused"},
-		"JSON":                           {[]byte(`{"events":[]}`), none, 400, "version 123 of a batch is not known here", "refused"},
-		"a later version":                {append([]byte{2}, good[1:]...), none, 400, "version 2 of a batch is not known here", "refused"},
+		"JSON":                           {[]byte(`{"events":[]}`), none, 400, "this version of a batch is not known here: got 123", "refused"},
+		"a later version":                {append([]byte{2}, good[1:]...), none, 400, "this version of a batch is not known here: got 2", "refused"},
 		"a batch that is cut":            {good[:len(good)/2], none, 400, "decode batch", "refused"},
 		"two batches":                    {append(bytes.Clone(good), good...), none, 400, "decode batch", "refused"},
 		"garbage":                        {append([]byte{1}, bytes.Repeat([]byte{0xff}, 10_000)...), none, 400, "decode batch", "refused"},
 		"a batch of another instance":    {batchOf(t, store, "cellar-pi", 1, 1), none, 403, "token may not speak for this instance", "refused"},
 		"the header of another instance": {batchOf(t, store, "cellar-pi", 1, 1), header(syncapi.InstanceHeader, "cellar-pi"), 403, "token may not speak for this instance", ""},
-		"a byte too many":                {make([]byte, syncapi.MaxEventsBody+1), none, 413, "a batch of events must have at most 8388608 bytes", "refused"},
+		"a byte too many":                {make([]byte, syncapi.MaxEventsBody+1), none, 413, "a batch of events must have at most 1048576 bytes", "refused"},
 		"a batch compressed once more":   {zip(t, good), header("Content-Encoding", "gzip"), 415, "a batch of events has no content-encoding", "refused"},
 		"no token":                       {good, without("Authorization"), 401, "a token is required", ""},
 		"an unknown token":               {good, header("Authorization", "Bearer tAAAAAAAAAAAA.nothing"), 401, "unknown token", ""},
@@ -514,7 +514,7 @@ func TestABatchHasTimeByItsSize(t *testing.T) {
 	for name, tc := range map[string]struct {
 		bytes int
 		want  time.Duration
-	}{"a small one": {1000, 10 * time.Second}, "one of a MiB": {1 << 20, 14 * time.Second}, "the largest": {syncapi.MaxEventsBody, 42 * time.Second}} {
+	}{"a small one": {1000, 10 * time.Second}, "the largest": {syncapi.MaxEventsBody, 14 * time.Second}} {
 		for _, events := range []syncapi.EventStore{nil, newShelf(t)} {
 			store, secret := newMemory()
 			s := syncapi.NewServer(syncapi.ServerOptions{Store: store, Events: events})

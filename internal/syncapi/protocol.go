@@ -27,8 +27,8 @@ const (
 	MaxBody = 1 << 20
 	// MaxSliceBytes is how much of a body slices may take, so that there is always room for the report itself.
 	MaxSliceBytes = 512 << 10
-	// MaxEventsBody bounds the body of a batch of query events: a batch of nothing but long random names packs badly.
-	MaxEventsBody = 8 << 20
+	// MaxEventsBody bounds the body of a batch of query events, which is compressed in itself.
+	MaxEventsBody = MaxBody
 	// MaxToken bounds the secret of a token; ours have 56 bytes.
 	MaxToken = 256
 	// DefaultWait is how long /sync/wait waits when the request does not say; MinWait and MaxWait bound what it may say.

@@ -19,13 +19,13 @@ import (
 const (
 	MaxEvents = 10_000
 	MaxText   = 1024    // bytes of a name; the longest DNS name has 1,016 with all its bytes escaped
-	MaxBytes  = 8 << 20 // of a whole batch before compression
-	MaxPacked = 8 << 20 // of what Encode returns
+	MaxBytes  = 1 << 20 // of a whole batch before compression
+	MaxPacked = 1 << 20 // of what Encode returns
 
 	// maxRoom is what Cut lets the events of a batch take at most, so that ids and numbers find room below MaxBytes.
-	maxRoom = 7 << 20
-	// eventRoom bounds an event without its texts: six numbers and six references of at most ten bytes, an address, lengths.
-	eventRoom = 160
+	maxRoom = 1<<20 - 4<<10
+	// eventRoom bounds an event without its texts, which takes 54 bytes at most.
+	eventRoom = 64
 )
 
 const (

@@ -2,6 +2,7 @@ package batch
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -12,6 +13,9 @@ import (
 )
 
 // What can be wrong with a batch.
+// ErrVersion says that bytes are of a version of batches that this program does not know.
+var ErrVersion = errors.New("this version of a batch is not known here")
+
 var (
 	errSize   = fmt.Errorf("%w: a batch has at most %d bytes", fleet.ErrInvalid, MaxBytes)
 	errShort  = fmt.Errorf("%w: the batch is cut short", fleet.ErrInvalid)
@@ -66,7 +70,7 @@ func (c *Codec) decode(packed []byte) (b querylog.Batch, err error) {
 	case len(packed) > MaxPacked:
 		return b, errSize
 	case packed[0] != version:
-		return b, fmt.Errorf("%w: version %d of a batch is not known here, only %d", fleet.ErrInvalid, packed[0], version)
+		return b, fmt.Errorf("%w: %w: got %d, want %d", fleet.ErrInvalid, ErrVersion, packed[0], version)
 	}
 	raw, err := c.dec.DecodeAll(packed[1:], nil)
 	if err != nil {

@@ -29,11 +29,12 @@ const (
 
 // Options say what a shipper works with. What is 0 or nil gets its default, Sink and Codec have none.
 type Options struct {
-	Sink    querylog.Sink
-	Codec   *batch.Codec
-	Spool   *spool.Spool  // nil: there is no disk, so batches that the sink does not take are the caller's to keep or to lose
-	Timeout time.Duration // of one try of the sink; 3 s
-	Log     *slog.Logger  // slog.DiscardHandler
+	Sink     querylog.Sink
+	Codec    *batch.Codec
+	Spool    *spool.Spool  // nil: there is no disk, so batches that the sink does not take are the caller's to keep or to lose
+	Timeout  time.Duration // of a try of the sink while Write's caller waits; 3 s
+	Patience time.Duration // of a try from the spool, where nobody waits: a slow line must get a large batch through; 45 s
+	Log      *slog.Logger  // slog.DiscardHandler
 }
 
 // Shipper is a querylog.Sink in front of another. It may be used concurrently.
@@ -60,6 +61,9 @@ func New(o Options) *Shipper {
 	if o.Timeout == 0 {
 		o.Timeout = 3 * time.Second
 	}
+	if o.Patience == 0 {
+		o.Patience = 45 * time.Second
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -85,7 +89,7 @@ func (s *Shipper) Stats() Stats {
 func (s *Shipper) Write(ctx context.Context, b querylog.Batch) error {
 	var refused error
 	if s.o.Spool == nil || s.o.Spool.Empty() {
-		refused = s.try(ctx, b)
+		refused = s.try(ctx, b, s.o.Timeout)
 		if refused == nil || errors.Is(refused, fleet.ErrInvalid) {
 			return refused
 		}
@@ -113,8 +117,8 @@ func (s *Shipper) nudge() {
 }
 
 // try writes b to the sink and counts how that ended.
-func (s *Shipper) try(ctx context.Context, b querylog.Batch) error {
-	ctx, cancel := context.WithTimeout(ctx, s.o.Timeout)
+func (s *Shipper) try(ctx context.Context, b querylog.Batch, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err := s.o.Sink.Write(ctx, b)
 	switch {
@@ -179,7 +183,7 @@ func (s *Shipper) deliver(ctx context.Context) error {
 		s.o.Spool.Drop(r)
 		return nil
 	}
-	err = s.try(ctx, b)
+	err = s.try(ctx, b, s.o.Patience)
 	switch {
 	case err == nil:
 		s.o.Spool.Done(r)
