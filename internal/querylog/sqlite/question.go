@@ -110,7 +110,7 @@ func (q *question) events(ctx context.Context, c *conn, columns string, from, to
 // scan calls each for the events with numbers in [from, to) that the filter lets through. columns, joins and order are
 // constant texts.
 //
-// The statement answers every 4096th event too, whatever the filter says of it: the driver looks at the context until
+// The statement answers every 1024th event too, whatever the filter says of it: the driver looks at the context until
 // the first row only, so that without those a filter that finds little could not be stopped.
 func (q *question) scan(ctx context.Context, c *conn, columns, joins, order string, from, to int64, each func(row []driver.Value) error) error {
 	if from >= to {
@@ -118,7 +118,7 @@ func (q *question) scan(ctx context.Context, c *conn, columns, joins, order stri
 	}
 	passes, rarely := "1", ""
 	if q.where != "" {
-		passes, rarely = q.where, " WHERE passes OR (e.id & 4095) = 0"
+		passes, rarely = q.where, " WHERE passes OR (e.id & 1023) = 0"
 	}
 	text := "SELECT passes, " + columns + " FROM (SELECT *, (" + passes + ") AS passes FROM events WHERE id >= ? AND id < ?) AS e" +
 		joins + rarely + " ORDER BY e.id " + order

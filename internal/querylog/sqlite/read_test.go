@@ -43,7 +43,7 @@ func (c *impatient) Err() error {
 // Each of these scans all events; a page and the groups find a first row at once and then nothing more, so that the driver
 // has no part in it.
 func TestAReadEndsWithItsContextHoweverLittleItFinds(t *testing.T) {
-	const n = 30_000
+	const n = 8_000
 	l := manyEvents(t, n)
 	rare, none, all := fleet.QueryFilter{QType: "PTR"}, fleet.QueryFilter{Domain: "example", QType: "TYPE999"}, fleet.QueryFilter{}
 	for name, read := range map[string]func(ctx context.Context) error{

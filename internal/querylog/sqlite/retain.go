@@ -8,7 +8,7 @@ import (
 
 const (
 	tidyEvery   = time.Minute
-	deleteChunk = 5000
+	deleteChunk = 2000
 	vacuumPages = 500
 )
 
