@@ -3,4 +3,4 @@
 package querylogtest
 
 // defaultEvents is fewer under the race detector, which makes a database in Go ten times as slow.
-const defaultEvents = 5_000
+const defaultEvents = 3_000
