@@ -1,6 +1,7 @@
 package bench_test
 
 import (
+	"flag"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -127,3 +128,71 @@ func queries(n int) []fleet.QueryEvent {
 	}
 	return events
 }
+
+var seriesRows = flag.Int("querylog.rows", 2_000_000, "how many rows BenchmarkQueryLogClickHouseSeries reads over")
+
+// BenchmarkQueryLogClickHouseSeries is the time series of a day in steps of ten minutes, with quantiles, for every instance:
+// as the log answers it, from the rollup, and from the rows themselves. What is read for it must not grow with the rows.
+func BenchmarkQueryLogClickHouseSeries(b *testing.B) {
+	for _, rows := range []int{*seriesRows / 10, *seriesRows} {
+		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
+			server := chtest.Start(b)
+			log, database := openClickHouse(b, server)
+			check(b, log.Migrate(b.Context()))
+			from := time.Now().UTC().Truncate(24 * time.Hour).Add(-24 * time.Hour)
+			began := time.Now()
+			for part := 0; part < rows; part += partRows {
+				server.Exec(fmt.Sprintf(madeUp, database, from.UnixMilli(), rows, part, min(partRows, rows-part)))
+			}
+			server.Exec("OPTIMIZE TABLE " + database + ".dns_queries_1m FINAL")
+			b.Logf("made %d rows in %s", rows, time.Since(began).Round(time.Second))
+			series := func() {
+				answer, err := log.Series(b.Context(), fleet.QueryFilter{From: from, To: from.Add(24 * time.Hour)}, 10*time.Minute, true)
+				check(b, err)
+				total := uint64(0)
+				for _, p := range answer.Points {
+					total += p.Total
+				}
+				if total != uint64(rows) || len(answer.Groups) != 5 {
+					b.Fatalf("series: got %d queries of %d instances, want %d of 5", total, len(answer.Groups), rows)
+				}
+			}
+			fromRows := func() { server.Value(fmt.Sprintf(rawSeries, database)) }
+			b.ResetTimer()
+			for b.Loop() {
+				var rollup, raw []float64
+				for range rounds {
+					rollup = append(rollup, milliseconds(series))
+				}
+				for range 3 {
+					raw = append(raw, milliseconds(fromRows))
+				}
+				b.ReportMetric(median(rollup), "ms")
+				b.ReportMetric(median(raw), "raw-ms")
+			}
+			b.ReportMetric(float64(server.RowsRead(series)), "rows-read")
+			b.ReportMetric(float64(server.RowsRead(fromRows)), "raw-rows-read")
+			b.ReportMetric(0, "ns/op") // of all rounds: says nothing
+		})
+	}
+}
+
+func milliseconds(f func()) float64 {
+	began := time.Now()
+	f()
+	return float64(time.Since(began).Microseconds()) / 1000
+}
+
+// partRows is how many rows are made at a time.
+const partRows = 10_000_000
+
+// madeUp makes rows of a day in the order of time: five instances, all outcomes, two upstreams, 300 clients, 20,000 names.
+const madeUp = `INSERT INTO %[1]s.dns_queries (ts, instance_id, client_ip, protocol, qname, qtype, qclass, outcome, rcode, duration_ms, upstream_address)
+SELECT fromUnixTimestamp64Milli(toInt64(%[2]d + intDiv(number * 86400000, %[3]d)), 'UTC'), 'box' || toString(1 + cityHash64(number) %% 5),
+	'10.0.0.' || toString(cityHash64(number, 1) %% 300), 'udp', 'host' || toString(cityHash64(number, 2) %% 20000) || '.example', 'A', 'IN',
+	['blocked', 'cached', 'cached', 'cached', 'stale', 'upstream', 'local', 'servfail'][1 + cityHash64(number, 3) %% 8] AS o, 'NOERROR',
+	toFloat32(exp(cityHash64(number, 4) %% 1000 / 150)), if(o IN ('upstream', 'servfail'), 'udp://192.0.2.' || toString(1 + cityHash64(number, 5) %% 2) || ':53', '')
+FROM numbers(%[4]d, %[5]d)`
+
+const rawSeries = `SELECT count() FROM (SELECT toStartOfInterval(ts, INTERVAL 10 MINUTE) AS step, instance_id, outcome, count(),
+	quantilesDD(0.01, 0.5, 0.95, 0.99)(duration_ms) FROM %s.dns_queries GROUP BY step, instance_id, outcome)`

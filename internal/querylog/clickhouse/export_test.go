@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"strings"
 
@@ -9,7 +10,7 @@ import (
 	"dnsfleet/migrations"
 )
 
-// Schema is the SQL of all migrations, filled in.
+// Schema is the SQL of all migrations and of what else changes tables, filled in.
 func Schema(o Options) (string, error) {
 	files := rendered{migrations.ClickHouse, newSchema(o)}
 	names, err := fs.Glob(files, "clickhouse/*.sql")
@@ -23,6 +24,13 @@ func Schema(o Options) (string, error) {
 			return "", err
 		}
 		all.Write(text)
+	}
+	for _, statement := range []string{renameLegacy, fmt.Sprintf(alterTTL, "dns_queries", "toDateTime(ts)"), fmt.Sprintf(alterTTL, "dns_queries_1m", "minute")} {
+		sql, err := files.schema.render(statement)
+		if err != nil {
+			return "", err
+		}
+		all.WriteString("\n" + sql + ";\n")
 	}
 	return all.String(), nil
 }

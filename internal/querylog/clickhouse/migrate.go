@@ -46,6 +46,12 @@ func (l *Log) Migrate(ctx context.Context) error {
 	return l.translate("set query log's retention", l.setRetention(ctx))
 }
 
+// Statements that are no migrations, to be filled in as they are.
+const (
+	renameLegacy = "RENAME TABLE dns_queries TO dns_queries_legacy{{.OnCluster}}"
+	alterTTL     = "ALTER TABLE %s{{.Local}}{{.OnCluster}} MODIFY TTL %s + toIntervalSecond({{.RetentionSeconds}})"
+)
+
 // setLegacyAside renames a dns_queries that an older resolver made. Of two that do so at once, one finds it done.
 func (l *Log) setLegacyAside(ctx context.Context) error {
 	var old uint64
@@ -54,7 +60,7 @@ func (l *Log) setLegacyAside(ctx context.Context) error {
 	if err != nil || old == 0 {
 		return err
 	}
-	err = l.exec(ctx, "RENAME TABLE dns_queries TO dns_queries_legacy{{.OnCluster}}")
+	err = l.exec(ctx, renameLegacy)
 	if code := exceptionCode(err); code == codeUnknownTable || code == codeTableExists {
 		// Somebody else was faster. A dns_queries without instance_id beside a dns_queries_legacy shows in the first insert.
 		return nil
@@ -77,7 +83,7 @@ func (l *Log) setRetention(ctx context.Context) error {
 		if strings.Contains(engine, fmt.Sprintf("toIntervalSecond(%d)", l.schema.RetentionSeconds)) {
 			continue
 		}
-		err = l.exec(ctx, "ALTER TABLE "+table+"{{.Local}}{{.OnCluster}} MODIFY TTL "+from+" + toIntervalSecond({{.RetentionSeconds}})")
+		err = l.exec(ctx, fmt.Sprintf(alterTTL, table, from))
 		if err != nil {
 			return err
 		}
