@@ -19,7 +19,7 @@ export GOLANGCI_LINT_CACHE := $(CURDIR)/.cache/lint/$(subst /,-,$(CURDIR))
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##### build and run
 
@@ -58,6 +58,7 @@ test-go: ## go vet, and every Go test with the race detector, end to end include
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## run the linters
 	$(TOOLS)/golangci-lint run ./...
+	cd internal/querylog/clickhouse/chtest/engine && GOWORK=off CGO_ENABLED=0 $(GO) vet ./...
 
 .PHONY: fmt
 fmt: $(TOOLS)/golangci-lint ## format the Go code
@@ -76,8 +77,16 @@ fuzz: ## run every fuzz target for a while (FUZZTIME=10s)
 	./scripts/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: ## measure pushes, the fleet view and the store
-	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./bench/...
+bench: ## measure pushes, the fleet view, the store and the query log
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 90m ./bench/...
+
+.PHONY: bench-querylog
+bench-querylog: ## measure the query log: what it costs a query, and both sinks beside their bare selves
+	$(GO) test -run '^$$' -bench QueryLog -benchtime 1x -timeout 60m ./bench/...
+
+.PHONY: test-querylog
+test-querylog: ## a million events through both sinks, against figures computed in Go; takes half an hour
+	$(GO) test -count=1 -timeout 60m -v -run 'TestQueryLog|TestClickHouseIsAQueryLog' ./internal/querylog/sqlite ./internal/querylog/clickhouse -querylog.events 1000000
 
 ##### dashboard
 
