@@ -44,7 +44,11 @@ func BenchmarkStats(b *testing.B) {
 		for i := range n {
 			m.push(full(i, time.Now()))
 		}
-		v := view.New(view.Options{Store: m, Local: localPrimary("p", "boot", fleet.Outcomes{fleet.Cached: 9})})
+		hour := &lastHour{rows: map[string]fleet.QueryBreakdown{}}
+		for i := range n {
+			hour.rows[fmt.Sprintf("instance-%05d", i)] = queriesOf(uint64(i))
+		}
+		v := view.New(view.Options{Store: m, Local: localPrimary("p", "boot", fleet.Outcomes{fleet.Cached: 9}), Queries: hour})
 		if err := v.Reload(b.Context(), fleet.Hint{}); err != nil {
 			b.Fatal(err)
 		}

@@ -111,8 +111,6 @@ func (o *exportWriter) header() {
 func (o *exportWriter) begin() error {
 	o.begun = true
 	o.header()
-	// The server's own time-outs are for requests that end soon. Not every writer has them.
-	o.control.SetReadDeadline(time.Time{}) //nolint:errcheck // see above
 	o.buf = bufio.NewWriterSize(deadlineWriter{o.w, o.control}, exportBuffer)
 	o.flushed = time.Now()
 	if o.format == "csv" {
@@ -158,7 +156,7 @@ func (o *exportWriter) end() error {
 	return o.buf.Flush()
 }
 
-// deadlineWriter gives each write its time.
+// deadlineWriter gives each write its time: the server's own is for answers that end soon.
 type deadlineWriter struct {
 	http.ResponseWriter
 
