@@ -80,7 +80,7 @@ func TestADeadLogCostsItsDeadlineOnceInThirtySeconds(t *testing.T) {
 		for range 50 {
 			all.Go(func() {
 				rows, err := b.Hour(t.Context())
-				if took := time.Since(began); took > time.Second || took < 500*time.Millisecond {
+				if took := time.Since(began); took > 1100*time.Millisecond || took < 500*time.Millisecond {
 					t.Errorf("took %s, want the deadline", took)
 				}
 				if err == nil || err.Error() != "query log unavailable: no answer within 800ms" || len(rows) != 3 || rows["a"].Source != "reports" {
@@ -196,17 +196,71 @@ func TestWhoDoesNotWaitForTheLastHourLeavesItToOthers(t *testing.T) {
 	})
 }
 
+// slowStore takes its time for each instance.
+func slowStore(takes time.Duration) func(context.Context, string, fleet.Size, time.Time, time.Time) ([]fleet.Slice, error) {
+	return func(ctx context.Context, _ string, size fleet.Size, from, _ time.Time) ([]fleet.Slice, error) {
+		select {
+		case <-time.After(takes):
+			start := from.Add(time.Hour / 2).Truncate(size.Duration())
+			return []fleet.Slice{{Size: size, Start: start, BootID: "b", Outcomes: fleet.Outcomes{fleet.Cached: 1}}}, nil
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", fleet.ErrUnavailable, ctx.Err())
+		}
+	}
+}
+
+func TestReportsThatTakeLongerThanASecondAreToldWhenTheyAreThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		list := members(ours, ours, ours)
+		for i := range 100 {
+			list = append(list, breakdown.Member{ID: fmt.Sprint(i), DNS: true, QueryLog: "off"})
+		}
+		o := options(&countingLog{}, history{}, list)
+		o.Slices = slowStore(150 * time.Millisecond) // eight at a time: two seconds for all
+		b := breakdown.New(o)
+		began := time.Now()
+		rows, err := b.Hour(t.Context())
+		if took := time.Since(began); took > 1100*time.Millisecond || err == nil || err.Error() != "reports: those of 52 instances are still being read" || len(rows) != 51 {
+			t.Errorf("got %d rows, %v in %s; want what there is after a second", len(rows), err, took)
+		}
+		time.Sleep(2 * time.Second)
+		if rows, err := b.Hour(t.Context()); err != nil || len(rows) != 103 || rows["99"].Total != 1 {
+			t.Errorf("later: got %d rows, %v; want all", len(rows), err)
+		}
+		for range 300 {
+			time.Sleep(500 * time.Millisecond)
+			if rows, err := b.Hour(t.Context()); err != nil || len(rows) != 103 {
+				t.Fatalf("while it is read anew: got %d rows, %v; want all", len(rows), err)
+			}
+		}
+		time.Sleep(20 * time.Second) // what runs ends
+	})
+}
+
 func TestAStoreThatHangsCostsTheLastHourNoMoreThanItsDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := options(&countingLog{}, history{}, members(ours, "off", ours))
-		o.Slices = func(ctx context.Context, _ string, _ fleet.Size, _, _ time.Time) ([]fleet.Slice, error) {
-			<-ctx.Done()
-			return nil, fmt.Errorf("%w: %w", fleet.ErrUnavailable, ctx.Err())
-		}
+		o.Slices = slowStore(time.Hour)
+		b := breakdown.New(o)
 		began := time.Now()
-		rows, err := breakdown.New(o).Hour(t.Context())
-		if took := time.Since(began); took != time.Second || err == nil || !strings.HasPrefix(err.Error(), "reports: ") || rows["a"].Source != "clickhouse" {
+		rows, err := b.Hour(t.Context())
+		if took := time.Since(began); took > 1100*time.Millisecond || err == nil || !strings.HasPrefix(err.Error(), "reports: ") || rows["a"].Source != "clickhouse" {
 			t.Errorf("got %v, %v in %s; want the rows of the log within a second", rows, err, took)
 		}
+		time.Sleep(20 * time.Second)
+		if _, err := b.Hour(t.Context()); err == nil || err.Error() != "reports: those of 1 instances did not come within 15s" {
+			t.Errorf("later: got %v", err)
+		}
 	})
+}
+
+func TestAStoreThatIsAwayIsNamedInTheLastHour(t *testing.T) {
+	o := options(&countingLog{}, history{}, members(ours, "off", ours))
+	o.Slices = func(context.Context, string, fleet.Size, time.Time, time.Time) ([]fleet.Slice, error) {
+		return nil, fmt.Errorf("%w: connection refused", fleet.ErrUnavailable)
+	}
+	rows, err := breakdown.New(o).Hour(t.Context())
+	if err == nil || err.Error() != "reports: store unavailable: connection refused" || len(rows) != 2 {
+		t.Errorf("got %d rows, %v", len(rows), err)
+	}
 }

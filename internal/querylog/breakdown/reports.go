@@ -29,14 +29,16 @@ type reports struct {
 	hourly   bool       // only slices of size can answer, none shorter for the end of the window
 	clipped  time.Duration
 
-	mu    sync.Mutex           // guards until
-	until map[string]time.Time // by member, the end of its last slice
-	said  *fleet.QueryAnswer   // what to say instead of what slices tell
+	mu      sync.Mutex           // guards visited and until
+	visited map[string]bool      // members whose slices were read
+	until   map[string]time.Time // by member, the end of its last slice
+	said    *fleet.QueryAnswer   // what to say instead of what slices tell
 }
 
 // newReports chooses slices as short as the age of the window lets them be.
 func (b *Breakdown) newReports(f fleet.QueryFilter, members []Member) *reports {
-	r := &reports{b: b, members: members, now: b.o.Now().UTC(), asked: f, from: f.From.UTC(), to: f.To.UTC(), until: map[string]time.Time{}}
+	r := &reports{b: b, members: members, now: b.o.Now().UTC(), asked: f, from: f.From.UTC(), to: f.To.UTC()}
+	r.visited, r.until = map[string]bool{}, map[string]time.Time{}
 	longest := time.Duration(0)
 	for _, size := range fleet.Sizes() {
 		if keep := b.keep(size); keep > longest {
@@ -74,16 +76,13 @@ func (r *reports) visit(ctx context.Context, each func(m Member, pieces []fleet.
 			if err != nil {
 				return err
 			}
-			if len(pieces) > 0 {
-				last := pieces[0].End()
-				for _, p := range pieces {
-					last = later(last, p.End())
-				}
-				r.mu.Lock()
-				r.until[m.ID] = last
-				r.mu.Unlock()
-			}
 			each(m, pieces)
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.visited[m.ID] = true
+			for _, p := range pieces {
+				r.until[m.ID] = later(r.until[m.ID], p.End())
+			}
 			return nil
 		})
 	}
