@@ -2,6 +2,7 @@ package dns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -30,7 +31,7 @@ func (e *Engine) resolveNow(st *state, r *request) (a answer, now bool) {
 		}
 		return localAnswer(r, found), true
 	}
-	if decision := st.rules.Match(q.Name); decision.Blocked {
+	if decision := st.rules.Match(q.Name, q.Question.Qtype); decision.Blocked {
 		if _, paused := e.PausedUntil(); !paused {
 			return blockedAnswer(r, decision, st.doc.Policy.BlockMode), true
 		}
@@ -96,6 +97,11 @@ func (e *Engine) ask(ctx context.Context, st *state, r *request, key cache.Key) 
 	switch {
 	case failed && old.State == cache.Stale:
 		return staleAnswer(r, old.Msg)
+	case errors.Is(got.err, upstream.ErrCachedFailure):
+		return answer{
+			msg: r.query.Reply(dns.RcodeServerFailure), outcome: fleet.Servfail,
+			ede: &message.EDE{Code: dns.ExtendedErrorCodeCachedError},
+		}
 	case got.err != nil:
 		e.opts.Log.DebugContext(ctx, "no upstream answered", "err", got.err)
 		return answer{

@@ -3,6 +3,8 @@ package dns
 import (
 	"strings"
 
+	"github.com/miekg/dns"
+
 	"dnsfleet/internal/fleet"
 )
 
@@ -25,8 +27,8 @@ func (e *Engine) Check(name string) Decision {
 	if st == nil {
 		return d
 	}
-	match := st.rules.Match(domain)
-	d.Blocked, d.Rule, d.List, d.Reason = match.Blocked, match.Rule, match.List, string(match.Kind)
+	match := st.rules.Match(domain, dns.TypeA)
+	d.Blocked, d.Rule, d.List, d.Reason = match.Blocked, match.Rule(), match.List, string(match.Kind)
 	if _, paused := e.PausedUntil(); paused && d.Blocked {
 		d.Blocked, d.Reason = false, "paused"
 	}

@@ -48,7 +48,7 @@ func blocks(m *lists.Manager, name string) bool {
 	for _, l := range m.Lists() {
 		b.Add(l)
 	}
-	return b.Build().Match(name).Blocked
+	return b.Build().Match(name, 1).Blocked
 }
 
 func listOf(url string) []fleet.PolicyList { return []fleet.PolicyList{{Name: "web", URL: url}} }
