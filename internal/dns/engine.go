@@ -13,6 +13,7 @@ package dns
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -62,6 +63,8 @@ type Options struct {
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	// Recorder takes every query's event; nil = nobody.
 	Recorder Recorder
+	// UpstreamCAs are whom DoT and DoH upstreams are verified by; nil = the system's.
+	UpstreamCAs *x509.CertPool
 	// Exchanges is told of upstream exchanges; nil = nobody.
 	Exchanges ExchangeObserver
 	// MaxInFlight bounds the queries that wait for upstreams; what comes on top is dropped. 0 = 4096.
@@ -78,6 +81,8 @@ type Engine struct {
 	lists *lists.Manager
 	cache *cache.Cache
 	pause pauseState
+
+	upstreams *upstream.Pool
 
 	inFlight chan struct{} // one for each query that waits for an upstream
 	flights  flights
@@ -117,7 +122,10 @@ func New(o Options) (*Engine, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	e := &Engine{opts: o, cache: cache.New(o.Now), inFlight: make(chan struct{}, o.MaxInFlight)}
+	e := &Engine{
+		opts: o, cache: cache.New(o.Now), inFlight: make(chan struct{}, o.MaxInFlight),
+		upstreams: upstream.NewPool(upstream.Options{Dial: o.DialContext, Observer: o.Exchanges, RootCAs: o.UpstreamCAs, Now: o.Now}),
+	}
 	dir := ""
 	if o.DataDir != "" {
 		dir = filepath.Join(o.DataDir, "lists")
@@ -187,11 +195,13 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return e.lists.Run(ctx) })
+	g.Go(func() error { return e.upstreams.Run(ctx) })
 	if server != nil {
 		g.Go(func() error { return server.Serve(ctx, e.handle) })
 	}
 	err := g.Wait()
 	e.flights.wait()
+	e.upstreams.Close()
 	return err
 }
 

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,13 +14,17 @@ import (
 
 // endpoint is a parsed upstream address.
 type endpoint struct {
-	scheme string // udp or tcp
+	scheme string // udp, tcp, tls or https
 	host   string
 	port   string
+	name   string // that the certificate is for
+	path   string // of https, with its query
 }
 
 // ErrUnsupported says that an address is well formed but of a kind that this release cannot speak.
 var ErrUnsupported = fmt.Errorf("%w: upstream scheme is not supported yet", fleet.ErrInvalid)
+
+var defaultPorts = map[string]string{"udp": "53", "tcp": "53", "tls": "853", "https": "443"}
 
 // Check says why an upstream of the policy cannot be used: fleet.ErrInvalid, and ErrUnsupported when it is only this
 // release that cannot.
@@ -42,13 +47,21 @@ func Own(u fleet.PolicyUpstream, listeners []string) bool {
 	if err != nil {
 		return false
 	}
-	addr, err := netip.ParseAddr(e.host)
+	hosts := u.Bootstrap
+	if _, err := netip.ParseAddr(e.host); err == nil {
+		hosts = []string{e.host}
+	}
+	return slices.ContainsFunc(hosts, func(h string) bool { return listensOn(listeners, h, e.port) })
+}
+
+func listensOn(listeners []string, host, port string) bool {
+	addr, err := netip.ParseAddr(host)
 	if err != nil {
 		return false
 	}
 	for _, l := range listeners {
-		host, port, err := net.SplitHostPort(l)
-		if err != nil || port != e.port {
+		host, bound, err := net.SplitHostPort(l)
+		if err != nil || bound != port {
 			continue
 		}
 		own, err := netip.ParseAddr(host) // an empty host means every address
@@ -59,15 +72,19 @@ func Own(u fleet.PolicyUpstream, listeners []string) bool {
 	return false
 }
 
+// parse reads udp://host:port, tcp://host:port, tls://host:port#name, https://host:port/path, host and host:port. The
+// name is whom the certificate of a tls server is for, if not the host.
 func parse(address string) (endpoint, error) {
-	invalid := fmt.Errorf("%w: upstream %q is not udp://host:port, tcp://host:port, host or host:port", fleet.ErrInvalid, address)
+	invalid := fmt.Errorf("%w: upstream %q is not udp://host:port, tcp://host:port, tls://host:port, https://host/path, host or host:port", fleet.ErrInvalid, address)
 	scheme, rest, found := strings.Cut(strings.TrimSpace(address), "://")
 	if !found {
 		scheme, rest = "udp", scheme
 	}
 	switch scheme {
-	case "udp", "tcp":
-	case "tls", "https", "quic", "h3", "sdns":
+	case "udp", "tcp", "tls":
+	case "https":
+		return parseHTTPS(strings.TrimSpace(address), invalid)
+	case "quic", "h3", "sdns":
 		if u, err := url.Parse(address); scheme != "sdns" && (err != nil || u.Host == "") {
 			return endpoint{}, invalid
 		}
@@ -75,17 +92,47 @@ func parse(address string) (endpoint, error) {
 	default:
 		return endpoint{}, invalid
 	}
+	name, named := "", false
+	if scheme == "tls" {
+		rest, name, named = strings.Cut(rest, "#")
+	}
 	rest = strings.TrimSuffix(rest, "/")
-	host, port := strings.Trim(rest, "[]"), "53"
+	host, port := strings.Trim(rest, "[]"), defaultPorts[scheme]
 	if _, err := netip.ParseAddr(host); err != nil && strings.Contains(rest, ":") {
 		if host, port, err = net.SplitHostPort(rest); err != nil {
 			return endpoint{}, invalid
 		}
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || !validHost(host) {
+	if !validPort(port) || !validHost(host) || named && !validHost(name) {
 		return endpoint{}, invalid
 	}
-	return endpoint{scheme, host, port}, nil
+	if !named {
+		name = host
+	}
+	return endpoint{scheme: scheme, host: host, port: port, name: strings.TrimSuffix(name, ".")}, nil
+}
+
+func parseHTTPS(address string, invalid error) (endpoint, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.User != nil || u.Fragment != "" || !validHost(u.Hostname()) {
+		return endpoint{}, invalid
+	}
+	e := endpoint{scheme: "https", host: u.Hostname(), port: u.Port(), name: u.Hostname(), path: u.RequestURI()}
+	if e.port == "" {
+		e.port = defaultPorts["https"]
+	}
+	if !validPort(e.port) {
+		return endpoint{}, invalid
+	}
+	if u.Path == "" {
+		e.path = "/dns-query" // of a bare host it is what everybody means
+	}
+	return e, nil
+}
+
+func validPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
 }
 
 func validHost(host string) bool {
