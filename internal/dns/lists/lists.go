@@ -1,5 +1,6 @@
-// Package lists keeps the policy's block lists at hand: it fetches them, refuses what is no list, keeps the last good
-// copy of each on disk, and compiles them. A list that fails never costs another one, nor its own last good copy.
+// Package lists keeps the policy's block lists at hand: it fetches them, refuses what is no list, holds back what is
+// suddenly too small, keeps the last good copy of each on disk, and compiles them. A list that fails never costs another
+// one, nor its own last good copy.
 package lists
 
 import (
@@ -9,6 +10,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"runtime"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -30,11 +33,14 @@ const (
 type Options struct {
 	// Dir is where the last good copies are kept; "" keeps none, so a restart begins with downloads.
 	Dir string
-	// Client fetches http and https lists. Its Transport's dialer decides how names are resolved. nil = a plain client.
+	// Client fetches http and https lists. Its Transport's dialer decides how names are resolved. Which redirects are
+	// followed is decided here. nil = a plain client.
 	Client *http.Client
-	// Changed is called when a list has other content than before, never under a lock. It may be called from several
-	// goroutines at once. nil = nobody.
+	// Changed is called when lists have other content than before: never twice at once, once for lists that arrive
+	// together, and under no lock that other methods take. A fetch ends when it has returned. nil = nobody.
 	Changed func()
+	// MaxSize bounds a list in bytes, as it is sent and unpacked. 0 = 256 MiB.
+	MaxSize int64
 	// Log is told of failures and changes. nil = discard.
 	Log *slog.Logger
 	// Now is the clock. nil = time.Now.
@@ -46,8 +52,12 @@ type Manager struct {
 	Options
 	wake chan struct{} // capacity 1: something is due earlier than the scheduler thinks
 
-	mu    sync.Mutex // guards the following; never held during input or output
-	items []*item
+	mu      sync.Mutex // guards the following; never held during input or output
+	items   []*item
+	changes int // counts lists that have changed
+
+	announcing sync.Mutex // held while Changed runs; guards the following
+	announced  int        // the changes that Changed has seen
 }
 
 // item is one list. Its fields are guarded by Manager.mu, except those of the source, which never change, and busy.
@@ -70,8 +80,14 @@ func New(o Options) *Manager {
 	if o.Client == nil {
 		o.Client = &http.Client{}
 	}
+	client := *o.Client
+	client.CheckRedirect = checkRedirect
+	o.Client = &client
 	if o.Changed == nil {
 		o.Changed = func() {}
+	}
+	if o.MaxSize <= 0 {
+		o.MaxSize = defaultMaxSize
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -93,16 +109,22 @@ func (m *Manager) Apply(sources []fleet.PolicyList) {
 	}
 	m.mu.Unlock()
 
-	items := make([]*item, 0, len(sources))
-	for _, source := range sources {
+	items := make([]*item, len(sources))
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i, source := range sources {
 		key := source.Name + "\n" + source.URL
-		if old := before[key]; old != nil && old.source == source {
-			items = append(items, old)
+		if old := before[key]; old != nil {
 			delete(before, key)
+			items[i] = m.adopt(old, source)
 			continue
 		}
-		items = append(items, m.load(source))
+		g.Go(func() error {
+			items[i] = m.load(source)
+			return nil
+		})
 	}
+	_ = g.Wait() // never an error
 
 	m.mu.Lock()
 	for _, it := range before {
@@ -112,6 +134,19 @@ func (m *Manager) Apply(sources []fleet.PolicyList) {
 	m.mu.Unlock()
 	m.removeOrphans(sources)
 	m.poke()
+}
+
+// adopt is the item of a source that was there before, perhaps with another time between fetches.
+func (m *Manager) adopt(old *item, source fleet.PolicyList) *item {
+	if old.source == source {
+		return old
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old.gone = true
+	it := &item{source: source, busy: make(chan struct{}, 1), list: old.list, meta: old.meta, err: old.err, tried: old.tried}
+	it.next = it.meta.CheckedAt.Add(interval(source))
+	return it
 }
 
 // load makes an item from the copy on disk.
@@ -125,6 +160,9 @@ func (m *Manager) load(source fleet.PolicyList) *item {
 		return it
 	}
 	it.list, it.meta = list, kept
+	if kept.held() {
+		it.err = heldError(list, kept)
+	}
 	if !isFile(source.URL) { // a file costs nothing to compare, and may have changed meanwhile
 		it.next = kept.CheckedAt.Add(interval(source))
 	}
@@ -261,20 +299,30 @@ func (m *Manager) refresh(ctx context.Context, it *item) error {
 		return fmt.Errorf("list %s: %w", it.source.Name, ctx.Err())
 	}
 	m.mu.Lock()
-	kept, have := it.meta, it.list != nil
+	kept, old := it.meta, it.list
 	m.mu.Unlock()
 
-	got, err := m.fetch(ctx, it.source, kept, have)
+	got, err := m.fetch(ctx, it.source, kept, old)
+	if err == nil && got.meta.held() {
+		err = heldError(old, got.meta)
+	}
 	if err != nil {
 		err = fmt.Errorf("list %s: %w", it.source.Name, err)
 	}
 
 	m.mu.Lock()
 	it.queued = false
-	changed := false
+	changed, change := false, 0
 	switch {
 	case ctx.Err() != nil && err != nil: // our own end or the caller's, not the source's fault
 		it.next = m.Now().Add(firstRetry)
+	case got.meta.held(): // asking again soon would only bring the same
+		it.err, it.tried, it.failures = errors.Unwrap(err), true, 0
+		it.meta = got.meta
+		it.next = m.Now().Add(jitter(interval(it.source)))
+		if release := it.meta.HeldSince.Add(holdFor); release.Before(it.next) && release.After(m.Now()) {
+			it.next = release
+		}
 	case err != nil:
 		it.err, it.tried = errors.Unwrap(err), true
 		it.next = m.Now().Add(backoff(it.failures))
@@ -287,6 +335,10 @@ func (m *Manager) refresh(ctx context.Context, it *item) error {
 			it.list, changed = got.list, !it.gone
 		}
 	}
+	if changed {
+		m.changes++
+		change = m.changes
+	}
 	m.mu.Unlock()
 	m.poke()
 	if changed {
@@ -296,9 +348,25 @@ func (m *Manager) refresh(ctx context.Context, it *item) error {
 		m.Log.WarnContext(ctx, "list not kept on disk", "list", it.source.Name, "err", got.keepErr)
 	}
 	if changed {
-		m.Changed()
+		m.announce(change)
 	}
 	return err
+}
+
+// announce returns when Changed has seen the change with this number.
+func (m *Manager) announce(change int) {
+	m.announcing.Lock()
+	defer m.announcing.Unlock()
+	if m.announced >= change {
+		return
+	}
+	m.mu.Lock()
+	seen := m.changes
+	m.mu.Unlock()
+	m.Changed()
+	m.announced = seen
+	// What a large list leaves behind is a multiple of what it comes to, and nothing else makes so much for hours.
+	debug.FreeOSMemory()
 }
 
 // interval is how often a list is compared with its source.

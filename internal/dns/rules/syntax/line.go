@@ -3,6 +3,7 @@ package syntax
 import (
 	"bytes"
 	"net/netip"
+	"slices"
 )
 
 func isComment(line []byte) bool {
@@ -80,11 +81,11 @@ func isAnyAddress(word []byte) bool {
 
 // isNumeric reports whether the last label is a number, as in an IPv4 address, which no query has as its name.
 func isNumeric(name []byte) bool {
-	for i := len(name) - 1; i >= 0; i-- {
-		if name[i] == '.' {
+	for _, c := range slices.Backward(name) {
+		if c == '.' {
 			return true
 		}
-		if name[i] < '0' || name[i] > '9' {
+		if c < '0' || c > '9' {
 			return false
 		}
 	}
