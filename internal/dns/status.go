@@ -14,7 +14,7 @@ type Decision struct {
 	Blocked bool   `json:"blocked"`
 	Rule    string `json:"rule"` // "" when none matches
 	List    string `json:"list"` // "" when the rule is the policy's own
-	// Reason is allow, deny, exception, list or no_rule: what decided; or paused, when a rule would block if blocking
+	// Reason is allow, deny, exception, list, rewrite or no_rule: what decided; or paused, when a rule would block if blocking
 	// were not paused.
 	Reason string `json:"reason"`
 }

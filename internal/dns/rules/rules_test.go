@@ -3,6 +3,7 @@ package rules_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"testing"
@@ -227,6 +228,90 @@ func TestMatchWireTakesOnlyWholeNames(t *testing.T) {
 	} {
 		if got := describe(set.MatchWire([]byte(c.wire), dns.TypeA)); got != c.want {
 			t.Errorf("%s: got %s, want %s", c.name, got, c.want)
+		}
+	}
+}
+
+func TestTwoNamesWithOneHashAreNotTakenForOneAnother(t *testing.T) {
+	set := rules.Collide(build(t, "ads.example\n"), "www.example")
+	if got := describe(set.Match("www.example", dns.TypeA)); got != "no_rule" {
+		t.Errorf("got %s, want no_rule", got)
+	}
+	if got := describe(rules.Collide(set, "ads.example").Match("ads.example", dns.TypeA)); got != "list first: ads.example" {
+		t.Errorf("the name itself: got %s, want it blocked", got)
+	}
+}
+
+func TestWhatAnAnswerHoldsIsInspected(t *testing.T) {
+	set := build(t, "tracker.example\n192.0.2.1\n@@||good.example^\n||six.example^$dnstype=AAAA\n||canon.example^$dnstype=~CNAME\n||moved.example^$dnsrewrite=NXDOMAIN\n2001:db8::1\n@@||192.0.2.2^\n")
+	addr := netip.MustParseAddr
+	for _, c := range []struct {
+		name    string
+		aliases []string
+		addrs   []netip.Addr
+		want    string
+	}{
+		{"nothing", nil, nil, "no_rule"},
+		{"nothing of note", []string{"cdn.example."}, []netip.Addr{addr("192.0.2.3")}, "no_rule"},
+		{"an alias of a listed name", []string{"cdn.example.", "x.tracker.example."}, nil, "list first: tracker.example"},
+		{"an alias that a rule lets pass ends the look", []string{"x.good.example.", "x.tracker.example."}, []netip.Addr{addr("192.0.2.1")}, "exception first: @@||good.example^"},
+		{"a listed address", nil, []netip.Addr{addr("192.0.2.3"), addr("192.0.2.1")}, "list first: 192.0.2.1"},
+		{"a listed IPv6 address", nil, []netip.Addr{addr("2001:db8::1")}, "list first: 2001:db8::1"},
+		{"an address that a rule lets pass says nothing of the next", nil, []netip.Addr{addr("192.0.2.2"), addr("192.0.2.1")}, "list first: 192.0.2.1"},
+		{"a rule for another type", []string{"six.example."}, nil, "no_rule"},
+		{"a rule that leaves aliases out", []string{"canon.example."}, nil, "no_rule"},
+		{"a rule that rewrites", []string{"moved.example."}, nil, "no_rule"},
+	} {
+		if got := describe(set.Inspect(c.aliases, c.addrs)); got != c.want {
+			t.Errorf("%s: got %s, want %s", c.name, got, c.want)
+		}
+	}
+}
+
+// A random set decides as a plain search through all its rules does.
+func TestASetDecidesAsAPlainSearchDoes(t *testing.T) {
+	type rule struct {
+		text, name, scope, list string
+		class                   int
+	}
+	labels := []string{"a", "b", "c", "ab", "example"}
+	random := rand.New(rand.NewPCG(1, 2))
+	name := func() string {
+		parts := make([]string, 1+random.IntN(4))
+		for i := range parts {
+			parts[i] = labels[random.IntN(len(labels))]
+		}
+		return strings.Join(parts, ".")
+	}
+	for range 50 {
+		var all []rule
+		texts := make([]strings.Builder, 3)
+		for list := range texts {
+			for range random.IntN(60) {
+				r := rule{name: name(), scope: []string{"tree", "below", "exact"}[random.IntN(3)], list: []string{"first", "second", "third"}[list]}
+				r.text = map[string]string{"tree": "||%s^", "below": "||*.%s^", "exact": "|%s^"}[r.scope]
+				r.text = fmt.Sprintf(r.text, r.name)
+				r.class = random.IntN(4)
+				r.text = []string{"@@" + r.text + "$important", r.text + "$important", "@@" + r.text, r.text}[r.class]
+				all = append(all, r)
+				texts[list].WriteString(r.text + "\n")
+			}
+		}
+		set := build(t, texts[0].String(), texts[1].String(), texts[2].String())
+		for range 200 {
+			asked := name()
+			want, best := "no_rule", 4
+			for suffix, more := asked, true; more; _, suffix, more = strings.Cut(suffix, ".") {
+				for _, r := range all {
+					fits := r.scope == "tree" || (r.scope == "exact") == (suffix == asked)
+					if r.name == suffix && fits && r.class < best {
+						best, want = r.class, []string{"exception", "list"}[r.class%2]+" "+r.list+": "+r.text
+					}
+				}
+			}
+			if got := describe(set.Match(asked, dns.TypeA)); got != want {
+				t.Fatalf("%s: got %s, want %s", asked, got, want)
+			}
 		}
 	}
 }

@@ -19,6 +19,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/miekg/dns"
+
 	"dnsfleet/internal/dns/rules/pattern"
 	"dnsfleet/internal/dns/rules/syntax"
 )
@@ -163,6 +165,27 @@ func (s *Set) MatchAddr(addr netip.Addr, qtype uint16) Decision {
 	q := question{qtype: qtype}
 	q.readAddress(addr)
 	return s.match(&q)
+}
+
+// Inspect says what the rules decide for an answer by what is in it: the names that aliases lead to, as queries of type
+// CNAME, and the addresses. The first name that a rule lets pass, or the first name or address that one blocks, decides;
+// nothing is rewritten. It is meant for names that Match neither blocks nor lets pass.
+func (s *Set) Inspect(aliases []string, addrs []netip.Addr) Decision {
+	for _, name := range aliases {
+		if d := s.Match(name, dns.TypeCNAME); d.Blocked || d.Allowed() {
+			return d
+		}
+	}
+	for _, addr := range addrs {
+		qtype := dns.TypeAAAA
+		if addr.Unmap().Is4() {
+			qtype = dns.TypeA
+		}
+		if d := s.MatchAddr(addr, qtype); d.Blocked {
+			return d
+		}
+	}
+	return Decision{Kind: NoRule}
 }
 
 // found is the strongest rule so far, and the rewriting ones.

@@ -100,6 +100,9 @@ func (p *Pattern) Match(name string) bool {
 // there is one.
 func (p *Pattern) matchFrom(text string) bool {
 	first, last := p.parts[0], p.parts[len(p.parts)-1]
+	if len(p.parts) == 1 {
+		return text == first
+	}
 	rest, ok := strings.CutPrefix(text, first)
 	if !ok || len(rest) < len(last) || !strings.HasSuffix(rest, last) {
 		return false
@@ -111,4 +114,11 @@ func (p *Pattern) matchFrom(text string) bool {
 		}
 	}
 	return true
+}
+
+// Unfiltered is the pattern as one of which nothing is known, so that an Index always tries it.
+func (p *Pattern) Unfiltered() *Pattern {
+	plain := *p
+	plain.literals = nil
+	return &plain
 }
