@@ -11,6 +11,7 @@ import (
 	"dnsfleet/internal/dns/local"
 	"dnsfleet/internal/dns/rules"
 	"dnsfleet/internal/dns/upstream"
+	"dnsfleet/internal/dns/upstream/address"
 	"dnsfleet/internal/fleet"
 )
 
@@ -122,7 +123,7 @@ func CheckPolicy(p fleet.Policy) error {
 	}
 	upstreams := func(path string, upstreams []fleet.PolicyUpstream) error {
 		for i, u := range upstreams {
-			if err := upstream.Check(u); err != nil && !errors.Is(err, upstream.ErrUnsupported) {
+			if err := address.Check(u); err != nil && !errors.Is(err, address.ErrUnsupported) {
 				return bad(path, i, err)
 			}
 		}

@@ -25,8 +25,12 @@ type group struct {
 type attempt struct {
 	member *member
 	answer wire.Answer
+	msg    *dns.Msg // what readFunc read
 	err    error
 }
+
+// readFunc reads an answer, of which no more is known than that it is whole.
+type readFunc func(answer []byte) (*dns.Msg, error)
 
 func (a attempt) good() bool { return a.err == nil && a.answer.RCode != dns.RcodeServerFailure }
 
@@ -53,7 +57,7 @@ func (o *outcome) end() (attempt, error) {
 }
 
 // ask asks until one upstream gives a good answer. SERVFAIL is passed on only if nobody knows better.
-func (g *group) ask(ctx context.Context, query []byte, check func(wire.Answer) error) (attempt, error) {
+func (g *group) ask(ctx context.Context, query []byte, read readFunc) (attempt, error) {
 	if len(g.members) == 0 {
 		return attempt{}, fmt.Errorf("%w: the policy has no upstream for it", ErrNoAnswer)
 	}
@@ -68,8 +72,7 @@ func (g *group) ask(ctx context.Context, query []byte, check func(wire.Answer) e
 		if deadline.Before(q.Deadline) {
 			q.Deadline = deadline
 		}
-		answer, err := m.try(ctx, q, &g.pool.Options, check)
-		return attempt{m, answer, err}
+		return m.try(ctx, q, &g.pool.Options, read)
 	}
 	if g.strategy == failover || len(g.members) == 1 {
 		return oneByOne(ctx, order, try)

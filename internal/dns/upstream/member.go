@@ -14,6 +14,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"dnsfleet/internal/dns/upstream/address"
 	"dnsfleet/internal/dns/upstream/exchange"
 	"dnsfleet/internal/dns/upstream/wire"
 	"dnsfleet/internal/fleet"
@@ -41,7 +42,7 @@ type member struct {
 	era       *atomic.Uint64 // counts all that come back
 
 	latency    atomic.Uint64 // float64 bits: smoothed, in milliseconds; 0 = not known
-	success    atomic.Uint64 // float64 bits: smoothed share of exchanges that failed
+	faults     atomic.Uint64 // float64 bits: smoothed share of exchanges that failed
 	lastOK     atomic.Int64  // Unix nanoseconds
 	restUntil  atomic.Int64  // Unix nanoseconds; 0 = it does well
 	plainUntil atomic.Int64  // Unix nanoseconds: no EDNS before
@@ -53,25 +54,25 @@ type member struct {
 	nextProbe time.Time
 }
 
-func newMember(u fleet.PolicyUpstream, e endpoint, o Options, era *atomic.Uint64) *member {
-	target := exchange.Target{Host: e.host, Port: e.port, Bootstrap: u.Bootstrap, Dial: exchange.DialFunc(o.Dial)}
+func newMember(u fleet.PolicyUpstream, a address.Address, o Options, era *atomic.Uint64) *member {
+	target := exchange.Target{Host: a.Host, Port: a.Port, Bootstrap: u.Bootstrap, Dial: exchange.DialFunc(o.Dial)}
 	m := &member{address: u.Address, era: era}
-	switch e.scheme {
+	switch a.Scheme {
 	case "tcp":
 		m.exchanger = exchange.NewStream(target, nil)
 	case "tls":
-		m.exchanger = exchange.NewStream(target, tlsConfig(e, o))
+		m.exchanger = exchange.NewStream(target, tlsConfig(a, o))
 	case "https":
-		m.exchanger = exchange.NewHTTPS(target, "https://"+net.JoinHostPort(e.host, e.port)+e.path, tlsConfig(e, o))
+		m.exchanger = exchange.NewHTTPS(target, "https://"+net.JoinHostPort(a.Host, a.Port)+a.Path, tlsConfig(a, o))
 	default:
 		m.exchanger = exchange.NewUDP(target)
 	}
 	return m
 }
 
-func tlsConfig(e endpoint, o Options) *tls.Config {
+func tlsConfig(a address.Address, o Options) *tls.Config {
 	return &tls.Config{
-		ServerName: e.name, RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12,
+		ServerName: a.Name, RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12,
 		ClientSessionCache: tls.NewLRUClientSessionCache(8),
 	}
 }
@@ -80,25 +81,26 @@ func tlsConfig(e endpoint, o Options) *tls.Config {
 func key(u fleet.PolicyUpstream) string { return u.Address + "\n" + strings.Join(u.Bootstrap, "\n") }
 
 // try makes one exchange. An answer that says nothing about the question (REFUSED, FORMERR, NOTIMP) is an error, and so
-// is what check refuses.
-func (m *member) try(ctx context.Context, q exchange.Query, o *Options, check func(wire.Answer) error) (wire.Answer, error) {
+// is what read, unless it is nil, cannot read.
+func (m *member) try(ctx context.Context, q exchange.Query, o *Options, read readFunc) (a attempt) {
+	a.member = m
 	begun := time.Now()
-	answer, err := m.exchange(ctx, q, o)
-	if err == nil && !usable(answer.RCode) {
-		err = fmt.Errorf("%w %s", errRCode, dns.RcodeToString[answer.RCode])
+	a.answer, a.err = m.exchange(ctx, q, o)
+	if a.err == nil && !usable(a.answer.RCode) {
+		a.err = fmt.Errorf("%w %s", errRCode, dns.RcodeToString[a.answer.RCode])
 	}
-	if err == nil && check != nil {
-		err = check(answer)
+	if a.err == nil && read != nil {
+		a.msg, a.err = read(a.answer.Wire)
 	}
-	if err != nil && (errors.Is(ctx.Err(), context.Canceled) || errors.Is(err, exchange.ErrBudget) || errors.Is(err, exchange.ErrBusy)) {
-		return answer, err // we stopped: no fault of the upstream
+	if a.err != nil && (errors.Is(ctx.Err(), context.Canceled) || errors.Is(a.err, exchange.ErrBudget) || errors.Is(a.err, exchange.ErrBusy)) {
+		return a // we stopped: no fault of the upstream
 	}
 	took := time.Since(begun)
 	if o.Observer != nil {
-		o.Observer.ObserveExchange(m.address, took, err != nil || answer.RCode == dns.RcodeServerFailure)
+		o.Observer.ObserveExchange(m.address, took, !a.good())
 	}
-	m.note(err, took, o.Now())
-	return answer, err
+	m.note(a.err, took, o.Now())
+	return a
 }
 
 // exchange asks without EDNS those that do not understand it (RFC 6891, section 7).
@@ -133,17 +135,25 @@ func usable(rcode int) bool {
 func (m *member) note(err error, took time.Duration, now time.Time) {
 	ms := float64(took) / float64(time.Millisecond)
 	if err != nil {
-		smooth(&m.latency, max(ms, min(2*load(&m.latency), 3000), 300))
-		smooth(&m.success, 1)
+		m.lasted(max(ms, min(2*load(&m.latency), 3000), 300))
+		smooth(&m.faults, 1)
 		m.failed(err, now)
 		return
 	}
-	smooth(&m.latency, max(ms, 0.01))
-	smooth(&m.success, 0)
+	m.lasted(ms)
+	smooth(&m.faults, 0)
 	m.lastOK.Store(now.UnixNano())
 	if m.restUntil.Load() != 0 {
 		m.recover()
 	}
+}
+
+// lasted takes a latency in milliseconds into the average; the first one is the average.
+func (m *member) lasted(ms float64) {
+	if m.latency.CompareAndSwap(0, math.Float64bits(ms)) {
+		return
+	}
+	smooth(&m.latency, ms)
 }
 
 func (m *member) failed(err error, now time.Time) {
@@ -200,8 +210,5 @@ func load(a *atomic.Uint64) float64 { return math.Float64frombits(a.Load()) }
 // smooth takes a sample into an average that forgets. A sample that is lost to another core does not matter.
 func smooth(a *atomic.Uint64, sample float64) {
 	before := load(a)
-	if before != 0 {
-		sample = before + 0.15*(sample-before)
-	}
-	a.Store(math.Float64bits(sample))
+	a.Store(math.Float64bits(before + 0.15*(sample-before)))
 }

@@ -21,6 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"dnsfleet/internal/dns/upstream/address"
 	"dnsfleet/internal/fleet"
 )
 
@@ -110,6 +111,7 @@ func (p *Pool) Use(policy fleet.Policy, listeners []string) (r *Router, unapplie
 	}
 	form := func(upstreams []fleet.PolicyUpstream, path string) *group {
 		g := &group{strategy: strategy, pool: p}
+		g.credit.Store(hedgePrice)
 		for i, u := range upstreams {
 			m := p.member(u, listeners)
 			if m == nil {
@@ -137,14 +139,17 @@ func (p *Pool) Use(policy fleet.Policy, listeners []string) (r *Router, unapplie
 
 // member returns the upstream, and nil if it cannot be used. p.mu is held.
 func (p *Pool) member(u fleet.PolicyUpstream, listeners []string) *member {
-	if m := p.members[key(u)]; m != nil && !Own(u, listeners) {
-		return m
-	}
-	e, err := parse(u.Address)
-	if err != nil || Check(u) != nil || Own(u, listeners) {
+	if address.Own(u, listeners) {
 		return nil
 	}
-	m := newMember(u, e, p.Options, &p.era)
+	if m := p.members[key(u)]; m != nil {
+		return m
+	}
+	a, err := address.Parse(u.Address)
+	if err != nil || address.Check(u) != nil {
+		return nil
+	}
+	m := newMember(u, a, p.Options, &p.era)
 	p.members[key(u)] = m // for a policy that names it twice
 	return m
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"dnsfleet/internal/dns/upstream/failure"
 	"dnsfleet/internal/dns/upstream/wire"
 )
 
@@ -18,11 +19,11 @@ type Router struct {
 	domains  map[string]*group // by suffix in wire form, lower case
 	names    []string          // of the domains, in the policy's order
 	groups   []*group
-	failures *failures
+	failures *failure.Cache
 }
 
 func newRouter(p *Pool, fallback *group) *Router {
-	return &Router{pool: p, fallback: fallback, domains: map[string]*group{}, failures: newFailures()}
+	return &Router{pool: p, fallback: fallback, domains: map[string]*group{}, failures: failure.New()}
 }
 
 func (r *Router) add(domain string, g *group) {
@@ -66,15 +67,11 @@ func (r *Router) Resolve(ctx context.Context, query *dns.Msg) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("pack question: %w", err)
 	}
-	a, err := r.exchange(ctx, packed, func(a wire.Answer) error { return new(dns.Msg).Unpack(a.Wire) })
+	a, err := r.exchange(ctx, packed, unpack)
 	if err != nil {
 		return Result{}, err
 	}
-	msg := new(dns.Msg)
-	if err := msg.Unpack(a.answer.Wire); err != nil {
-		return Result{}, err
-	}
-	return Result{msg, a.member.address}, nil
+	return Result{a.msg, a.member.address}, nil
 }
 
 // ExchangeWire is Resolve for messages in wire form. query has one question, recursion desired and nothing else but
@@ -90,22 +87,27 @@ func (r *Router) ExchangeWire(ctx context.Context, query []byte) (answer []byte,
 	return a.answer.Wire, a.member.address, nil
 }
 
-func (r *Router) exchange(ctx context.Context, query []byte, check func(wire.Answer) error) (attempt, error) {
+func unpack(answer []byte) (*dns.Msg, error) {
+	msg := new(dns.Msg)
+	return msg, msg.Unpack(answer)
+}
+
+func (r *Router) exchange(ctx context.Context, query []byte, read readFunc) (attempt, error) {
 	if _, ok := wire.QuestionEnd(query); !ok || len(query) > wire.UDPSize {
 		return attempt{}, ErrUnforwardable
 	}
 	now := r.pool.Now()
-	if r.failures.has(query, now, r.pool.era.Load()) {
+	if r.failures.Has(query, now, r.pool.era.Load()) {
 		return attempt{}, ErrCachedFailure
 	}
-	a, err := r.group(query).ask(ctx, query, check)
+	a, err := r.group(query).ask(ctx, query, read)
 	switch {
 	case a.good() && err == nil:
-		r.failures.forget(query)
+		r.failures.Forget(query)
 	case err == nil:
-		r.failures.add(query, r.pool.Now(), 0)
+		r.failures.Add(query, r.pool.Now(), 0)
 	case !errors.Is(ctx.Err(), context.Canceled):
-		r.failures.add(query, r.pool.Now(), r.pool.era.Load())
+		r.failures.Add(query, r.pool.Now(), r.pool.era.Load())
 	}
 	return a, err
 }

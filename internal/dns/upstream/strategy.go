@@ -43,8 +43,8 @@ func (g *group) order(now time.Time, buf []ranked) []ranked {
 		case fastest, parallel:
 			r.rank = load(&m.latency)
 		case balance:
-			health := 1 - min(load(&m.success), 0.99)
-			r.rank = rand.ExpFloat64() / (health * health) //nolint:gosec // spreads load, guards nothing
+			health := 1 - min(load(&m.faults), 0.99)
+			r.rank = rand.ExpFloat64() / (health * health)
 		}
 		buf = append(buf, r)
 	}
@@ -54,17 +54,16 @@ func (g *group) order(now time.Time, buf []ranked) []ranked {
 	slices.SortStableFunc(buf, func(a, b ranked) int {
 		return cmp.Or(cmp.Compare(a.rest, b.rest), cmp.Compare(a.rank, b.rank))
 	})
-	if g.strategy == fastest && rand.Float64() < explore { //nolint:gosec // as above
+	if g.strategy == fastest && rand.Float64() < explore { //nolint:gosec // spreads load, guards nothing
 		well := slices.IndexFunc(buf, func(r ranked) bool { return r.rest != 0 })
 		if well < 0 {
 			well = len(buf)
 		}
 		if well > 1 {
-			other := 1 + rand.IntN(well-1) //nolint:gosec // as above
-			buf[0], buf[1], buf[other] = buf[other], buf[0], buf[1]
-			if other == 1 {
-				buf[1] = buf[other]
-			}
+			at := 1 + rand.IntN(well-1) //nolint:gosec // as above
+			other := buf[at]
+			copy(buf[1:], buf[:at])
+			buf[0] = other
 		}
 	}
 	return buf[:min(len(buf), maxTries)]

@@ -96,7 +96,7 @@ func (r *route) udp(ctx context.Context) (addr netip.AddrPort, attempt uint32, e
 	if err != nil {
 		return addr, attempt, err
 	}
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // nothing was sent
 	remote, ok := conn.RemoteAddr().(*net.UDPAddr)
 	if !ok {
 		return addr, attempt, fmt.Errorf("no UDP address behind %s", r.hosts[0])

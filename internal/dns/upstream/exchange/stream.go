@@ -48,7 +48,7 @@ func (s *Stream) SetIdle(d time.Duration) { s.idle = d }
 // Exchange see Exchanger.
 func (s *Stream) Exchange(ctx context.Context, q Query) (wire.Answer, error) {
 	for again := false; ; again = true {
-		c, err := s.pick()
+		c, err := s.pick() //nolint:contextcheck // a connection outlives the query that it is opened for
 		if err != nil {
 			return wire.Answer{}, err
 		}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"dnsfleet/internal/dns/upstream/datagram"
 	"dnsfleet/internal/dns/upstream/wire"
 )
 
@@ -23,7 +24,7 @@ const (
 // UDP is DNS over UDP, and over TCP for answers that are cut short or when somebody is guessing ids.
 type UDP struct {
 	route   *route
-	sockets sockets
+	sockets datagram.Sockets
 	open    atomic.Int32
 	ids     random
 	buffers sync.Pool
@@ -44,7 +45,7 @@ func NewUDP(t Target) *UDP {
 
 // Close see Exchanger.
 func (u *UDP) Close() {
-	u.sockets.close()
+	u.sockets.Close()
 	u.tcp.Close()
 }
 
@@ -83,12 +84,12 @@ func (u *UDP) ask(ctx context.Context, q Query) (wire.Answer, error) {
 		return wire.Answer{}, ErrBusy
 	}
 	defer u.open.Add(-1)
-	s, err := u.sockets.connect(addr)
+	s, err := u.sockets.Connect(addr)
 	if err != nil {
 		return wire.Answer{}, err
 	}
 	clean := false
-	defer func() { u.sockets.release(s, clean) }()
+	defer func() { u.sockets.Release(s, clean) }()
 	if err := s.SetDeadline(q.Deadline); err != nil {
 		return wire.Answer{}, err
 	}

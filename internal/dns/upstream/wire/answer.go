@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 
 	"github.com/miekg/dns"
 )
@@ -166,12 +167,7 @@ func (r *reader) answer(rr record) error {
 		r.foreign = true // or out of order, which scrub sorts out
 	case rr.rrtype == dns.TypeCNAME && aliases(r.qtype):
 		target := name{r.msg, rr.rdata}
-		for _, seen := range r.chain[:r.links] {
-			if target.equal(seen) {
-				return ErrChain
-			}
-		}
-		if r.links == maxChain {
+		if r.links == maxChain || slices.ContainsFunc(r.chain[:r.links], target.equal) {
 			return ErrChain
 		}
 		r.chain[r.links] = target
@@ -185,12 +181,7 @@ func ofParent(rrtype uint16) bool { return rrtype == dns.TypeDNAME || rrtype == 
 
 // within reports whether a name of the chain is the zone's, or below it.
 func (r *reader) within(zone name) bool {
-	for _, n := range r.chain[:r.links] {
-		if n.within(zone) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(r.chain[:r.links], func(n name) bool { return n.within(zone) })
 }
 
 // wanted reports whether a record of the type may be in the answer to a question for qtype.

@@ -78,15 +78,28 @@ func AppendSuffixes(buf, query []byte, found func(suffix []byte) bool) bool {
 	if !ok {
 		return false
 	}
-	for _, b := range query[headerSize : end-4] {
-		buf = append(buf, lower(b)) // the length of a label is below 'A'
-	}
+	buf = appendLower(buf, query[headerSize:end-4])
 	for rest := buf; len(rest) > 1; rest = rest[1+int(rest[0]):] {
 		if found(rest) {
 			return true
 		}
 	}
 	return false
+}
+
+// AppendQuestion appends the question of a query that QuestionEnd takes, with its name in lower case.
+func AppendQuestion(dst, query []byte) []byte {
+	end, _ := questionEnd(query)
+	dst = appendLower(dst, query[headerSize:end-4])
+	return append(dst, query[end-4:end]...)
+}
+
+// appendLower appends a name that is not compressed. The length of a label is below 'A'.
+func appendLower(dst, name []byte) []byte {
+	for _, b := range name {
+		dst = append(dst, lower(b))
+	}
+	return dst
 }
 
 // HasOPT reports whether a query carries an OPT right behind its question, and nothing else.

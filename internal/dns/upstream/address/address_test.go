@@ -1,10 +1,10 @@
-package upstream_test
+package address_test
 
 import (
 	"errors"
 	"testing"
 
-	"dnsfleet/internal/dns/upstream"
+	"dnsfleet/internal/dns/upstream/address"
 	"dnsfleet/internal/fleet"
 )
 
@@ -29,7 +29,7 @@ func TestCheck(t *testing.T) {
 		{"https://dns.quad9.net/dns-query", nil},
 		{"https://dns.quad9.net", nil},
 		{"https://[2620:fe::fe]:8443/dns?tenant=1", nil},
-		{"quic://dns.example", upstream.ErrUnsupported},
+		{"quic://dns.example", address.ErrUnsupported},
 		{"", fleet.ErrInvalid},
 		{"udp://", fleet.ErrInvalid},
 		{"https://", fleet.ErrInvalid},
@@ -48,8 +48,8 @@ func TestCheck(t *testing.T) {
 		{"https://host/dns-query#name", fleet.ErrInvalid},
 	} {
 		t.Run(c.address, func(t *testing.T) {
-			err := upstream.Check(fleet.PolicyUpstream{Address: c.address})
-			if !errors.Is(err, c.want) || errors.Is(err, upstream.ErrUnsupported) != errors.Is(c.want, upstream.ErrUnsupported) {
+			err := address.Check(fleet.PolicyUpstream{Address: c.address})
+			if !errors.Is(err, c.want) || errors.Is(err, address.ErrUnsupported) != errors.Is(c.want, address.ErrUnsupported) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
 		})
@@ -69,7 +69,7 @@ func TestOwn(t *testing.T) {
 		{"a name", "localhost", "127.0.0.1:53", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := upstream.Own(fleet.PolicyUpstream{Address: c.address}, []string{c.listener}); got != c.want {
+			if got := address.Own(fleet.PolicyUpstream{Address: c.address}, []string{c.listener}); got != c.want {
 				t.Errorf("got %v, want %v", got, c.want)
 			}
 		})

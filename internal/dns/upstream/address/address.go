@@ -1,4 +1,5 @@
-package upstream
+// Package address reads how a policy writes where an upstream is.
+package address
 
 import (
 	"fmt"
@@ -12,13 +13,13 @@ import (
 	"dnsfleet/internal/fleet"
 )
 
-// endpoint is a parsed upstream address.
-type endpoint struct {
-	scheme string // udp, tcp, tls or https
-	host   string
-	port   string
-	name   string // that the certificate is for
-	path   string // of https, with its query
+// Address is where an upstream is, and how it is spoken to.
+type Address struct {
+	Scheme string // udp, tcp, tls or https
+	Host   string
+	Port   string
+	Name   string // that the certificate is for
+	Path   string // of https, with its query
 }
 
 // ErrUnsupported says that an address is well formed but of a kind that this release cannot speak.
@@ -29,7 +30,7 @@ var defaultPorts = map[string]string{"udp": "53", "tcp": "53", "tls": "853", "ht
 // Check says why an upstream of the policy cannot be used: fleet.ErrInvalid, and ErrUnsupported when it is only this
 // release that cannot.
 func Check(u fleet.PolicyUpstream) error {
-	_, err := parse(u.Address)
+	_, err := Parse(u.Address)
 	if err != nil {
 		return err
 	}
@@ -43,15 +44,15 @@ func Check(u fleet.PolicyUpstream) error {
 
 // Own reports whether the upstream is one of the given host:port listeners, which would be asking ourselves.
 func Own(u fleet.PolicyUpstream, listeners []string) bool {
-	e, err := parse(u.Address)
+	e, err := Parse(u.Address)
 	if err != nil {
 		return false
 	}
 	hosts := u.Bootstrap
-	if _, err := netip.ParseAddr(e.host); err == nil {
-		hosts = []string{e.host}
+	if _, err := netip.ParseAddr(e.Host); err == nil {
+		hosts = []string{e.Host}
 	}
-	return slices.ContainsFunc(hosts, func(h string) bool { return listensOn(listeners, h, e.port) })
+	return slices.ContainsFunc(hosts, func(h string) bool { return listensOn(listeners, h, e.Port) })
 }
 
 func listensOn(listeners []string, host, port string) bool {
@@ -72,9 +73,9 @@ func listensOn(listeners []string, host, port string) bool {
 	return false
 }
 
-// parse reads udp://host:port, tcp://host:port, tls://host:port#name, https://host:port/path, host and host:port. The
+// Parse reads udp://host:port, tcp://host:port, tls://host:port#name, https://host:port/path, host and host:port. The
 // name is whom the certificate of a tls server is for, if not the host.
-func parse(address string) (endpoint, error) {
+func Parse(address string) (Address, error) {
 	invalid := fmt.Errorf("%w: upstream %q is not udp://host:port, tcp://host:port, tls://host:port, https://host/path, host or host:port", fleet.ErrInvalid, address)
 	scheme, rest, found := strings.Cut(strings.TrimSpace(address), "://")
 	if !found {
@@ -86,11 +87,11 @@ func parse(address string) (endpoint, error) {
 		return parseHTTPS(strings.TrimSpace(address), invalid)
 	case "quic", "h3", "sdns":
 		if u, err := url.Parse(address); scheme != "sdns" && (err != nil || u.Host == "") {
-			return endpoint{}, invalid
+			return Address{}, invalid
 		}
-		return endpoint{}, fmt.Errorf("%w: %s", ErrUnsupported, scheme)
+		return Address{}, fmt.Errorf("%w: %s", ErrUnsupported, scheme)
 	default:
-		return endpoint{}, invalid
+		return Address{}, invalid
 	}
 	name, named := "", false
 	if scheme == "tls" {
@@ -100,32 +101,32 @@ func parse(address string) (endpoint, error) {
 	host, port := strings.Trim(rest, "[]"), defaultPorts[scheme]
 	if _, err := netip.ParseAddr(host); err != nil && strings.Contains(rest, ":") {
 		if host, port, err = net.SplitHostPort(rest); err != nil {
-			return endpoint{}, invalid
+			return Address{}, invalid
 		}
 	}
 	if !validPort(port) || !validHost(host) || named && !validHost(name) {
-		return endpoint{}, invalid
+		return Address{}, invalid
 	}
 	if !named {
 		name = host
 	}
-	return endpoint{scheme: scheme, host: host, port: port, name: strings.TrimSuffix(name, ".")}, nil
+	return Address{Scheme: scheme, Host: host, Port: port, Name: strings.TrimSuffix(name, ".")}, nil
 }
 
-func parseHTTPS(address string, invalid error) (endpoint, error) {
+func parseHTTPS(address string, invalid error) (Address, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.User != nil || u.Fragment != "" || !validHost(u.Hostname()) {
-		return endpoint{}, invalid
+		return Address{}, invalid
 	}
-	e := endpoint{scheme: "https", host: u.Hostname(), port: u.Port(), name: u.Hostname(), path: u.RequestURI()}
-	if e.port == "" {
-		e.port = defaultPorts["https"]
+	e := Address{Scheme: "https", Host: u.Hostname(), Port: u.Port(), Name: u.Hostname(), Path: u.RequestURI()}
+	if e.Port == "" {
+		e.Port = defaultPorts["https"]
 	}
-	if !validPort(e.port) {
-		return endpoint{}, invalid
+	if !validPort(e.Port) {
+		return Address{}, invalid
 	}
 	if u.Path == "" {
-		e.path = "/dns-query" // of a bare host it is what everybody means
+		e.Path = "/dns-query" // of a bare host it is what everybody means
 	}
 	return e, nil
 }

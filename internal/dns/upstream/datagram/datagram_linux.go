@@ -1,6 +1,8 @@
-package exchange
+// Package datagram hands out UDP sockets with a port of their own for each query.
+package datagram
 
 import (
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -11,40 +13,39 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// packets is what os.File and net.UDPConn share.
+type packets interface {
+	io.ReadWriteCloser
+	SetDeadline(t time.Time) error
+}
+
 // maxIdle bounds the sockets that wait for their next query; they hold no port meanwhile.
 const maxIdle = 64
 
-// sockets hands out datagram sockets, each connected from a port that the kernel draws from its random generator. A
+// Sockets hands out datagram sockets, each connected from a port that the kernel draws from its random generator. A
 // socket is used again without being opened again: disconnected it gives its port back, and draws another one when it
-// is connected next. That halves what a query costs.
-type sockets struct {
+// is connected next. That halves what a query costs. The zero value is ready. It is safe
+// for concurrent use.
+type Sockets struct {
 	mu     sync.Mutex // guards the following
-	idle   [2][]*datagram
+	idle   [2][]*Socket
 	closed bool
 	keeps  bool // the kernel does not give ports back, so no socket is used twice
 	tested bool
 }
 
-// datagram is a socket. What it reads comes from the address that it is connected to.
-type datagram struct {
-	conn interface {
-		Read([]byte) (int, error)
-		Write([]byte) (int, error)
-		SetDeadline(time.Time) error
-		Close() error
-	}
+// Socket is a socket. What it reads comes from the address that it is connected to.
+type Socket struct {
+	packets
 	fd     int // -1 for one that is not used again
 	family int // index in idle
 }
 
-func (d *datagram) Read(b []byte) (int, error)    { return d.conn.Read(b) }
-func (d *datagram) Write(b []byte) (int, error)   { return d.conn.Write(b) }
-func (d *datagram) SetDeadline(t time.Time) error { return d.conn.SetDeadline(t) }
-
-func (s *sockets) connect(addr netip.AddrPort) (*datagram, error) {
+// Connect returns a socket that is connected to the address, from a port that nobody can guess. It is to be released.
+func (s *Sockets) Connect(addr netip.AddrPort) (*Socket, error) {
 	if addr.Addr().Zone() != "" {
 		conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(addr))
-		return &datagram{conn: conn, fd: -1}, err
+		return &Socket{packets: conn, fd: -1}, err
 	}
 	family := 0
 	if addr.Addr().Is6() {
@@ -57,7 +58,7 @@ func (s *sockets) connect(addr netip.AddrPort) (*datagram, error) {
 		if err != nil {
 			return nil, os.NewSyscallError("socket", err)
 		}
-		d = &datagram{conn: os.NewFile(uintptr(fd), "udp"), fd: fd, family: family}
+		d = &Socket{packets: os.NewFile(uintptr(fd), "udp"), fd: fd, family: family}
 	}
 	var to unix.Sockaddr
 	if family == 0 {
@@ -66,13 +67,13 @@ func (s *sockets) connect(addr netip.AddrPort) (*datagram, error) {
 		to = &unix.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()}
 	}
 	if err := unix.Connect(d.fd, to); err != nil {
-		_ = d.conn.Close()
+		_ = d.Close()
 		return nil, os.NewSyscallError("connect", err)
 	}
 	return d, nil
 }
 
-func (s *sockets) take(family int) *datagram {
+func (s *Sockets) take(family int) *Socket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	idle := s.idle[family]
@@ -84,16 +85,20 @@ func (s *sockets) take(family int) *datagram {
 	return d
 }
 
-// release keeps a socket, if nothing can be under way to it any more.
-func (s *sockets) release(d *datagram, clean bool) {
-	if !clean || d.fd < 0 || !s.disconnect(d) || !s.put(d) {
-		_ = d.conn.Close()
+// Release takes a socket back. It is clean if nothing can be under way to it any more.
+func (s *Sockets) Release(d *Socket, clean bool) {
+	if !clean || d.fd < 0 || !disconnect(d.fd) || !s.put(d) {
+		_ = d.Close()
 	}
 }
 
-func (s *sockets) put(d *datagram) bool {
+// put keeps a disconnected socket. The first time it looks whether the kernel took the port back.
+func (s *Sockets) put(d *Socket) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.tested {
+		s.tested, s.keeps = true, port(d.fd) != 0
+	}
 	if s.closed || s.keeps || len(s.idle[d.family]) >= maxIdle {
 		return false
 	}
@@ -101,20 +106,10 @@ func (s *sockets) put(d *datagram) bool {
 	return true
 }
 
-// disconnect gives the port back. The first time it looks whether the kernel really does.
-func (s *sockets) disconnect(d *datagram) bool {
-	var unspecified unix.RawSockaddrAny                                                                                           // of family AF_UNSPEC
-	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(d.fd), uintptr(unsafe.Pointer(&unspecified)), unix.SizeofSockaddrInet6) //nolint:gosec // package unix has no address without a family
-	if errno != 0 {
-		return false
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.tested {
-		s.tested = true
-		s.keeps = port(d.fd) != 0
-	}
-	return !s.keeps
+func disconnect(fd int) bool {
+	var unspecified unix.RawSockaddrAny                                                                                         // of family AF_UNSPEC
+	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&unspecified)), unix.SizeofSockaddrInet6) //nolint:gosec // package unix has no address without a family
+	return errno == 0
 }
 
 // port is the port that a socket is bound to, 0 for none.
@@ -132,13 +127,14 @@ func port(fd int) int {
 	return -1
 }
 
-func (s *sockets) close() {
+// Close closes the sockets that wait for their next query, and keeps none any more.
+func (s *Sockets) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
 	for i, idle := range s.idle {
 		for _, d := range idle {
-			_ = d.conn.Close()
+			_ = d.Close()
 		}
 		s.idle[i] = nil
 	}
