@@ -1,5 +1,7 @@
 package rules
 
+import "dnsfleet/internal/dns/rules/question"
+
 // A compiled rule is an entry: a header byte, what the rule is about, and its limits when it has any. Entries lie one
 // behind the other in chunks without a pointer, and never move. A ref is the number of the chunk, counted from 1, and the
 // place in it.
@@ -26,16 +28,13 @@ const (
 	flagAdblock   = 1 << 6 // how it was written; means nothing else
 )
 
-// addressLabel marks, where a name has the length of its first label, the bytes of an address. No label is as long.
-const addressLabel = 0x40
-
 // arena holds entries.
 type arena struct {
 	chunks [][]byte
 }
 
-// add copies an entry and returns its ref.
-func (a *arena) add(entry []byte) uint64 {
+// add copies an entry.
+func (a *arena) add(entry []byte) {
 	n := len(a.chunks)
 	if n == 0 || len(a.chunks[n-1])+len(entry) > cap(a.chunks[n-1]) {
 		size := chunkSize
@@ -45,16 +44,7 @@ func (a *arena) add(entry []byte) uint64 {
 		a.chunks = append(a.chunks, make([]byte, 0, max(size, len(entry))))
 		n++
 	}
-	last := &a.chunks[n-1]
-	at := len(*last)
-	*last = append(*last, entry...)
-	return uint64(n)<<chunkBits | uint64(at)
-}
-
-// undo takes back the entry that was added last.
-func (a *arena) undo(ref uint64) {
-	last := &a.chunks[len(a.chunks)-1]
-	*last = (*last)[:ref&(chunkSize-1)]
+	a.chunks[n-1] = append(a.chunks[n-1], entry...)
 }
 
 // clip gives back the free rest of the last chunk. What is added later goes into a new one.
@@ -85,8 +75,8 @@ func (a *arena) each(f func(ref uint64, entry []byte)) {
 func subject(entry []byte) []byte { return entry[1:subjectEnd(entry)] }
 
 func subjectEnd(entry []byte) int {
-	if entry[1]&addressLabel != 0 {
-		return 2 + int(entry[1]&^addressLabel)
+	if entry[1]&question.AddressMark != 0 {
+		return 2 + int(entry[1]&^question.AddressMark)
 	}
 	end := 1
 	for entry[end] != 0 {

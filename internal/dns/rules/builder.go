@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"dnsfleet/internal/dns/rules/pattern"
+	"dnsfleet/internal/dns/rules/question"
 	"dnsfleet/internal/dns/rules/syntax"
 	"dnsfleet/internal/fleet"
 )
@@ -92,7 +93,7 @@ func (b *Builder) Build() *Set {
 	}{{b.allow, fromAllow}, {b.deny, fromDeny}}
 	for _, p := range policy {
 		if p.c != nil {
-			entries += p.c.list.Entries
+			entries += p.c.entries
 		}
 	}
 	s.table = newTable(entries)
@@ -160,7 +161,7 @@ func (s *Set) count(kind sourceKind, header byte) {
 // depth is how many labels a subject has.
 func depth(subject []byte) int {
 	n := 0
-	for at := 0; subject[at] != 0 && subject[at] < addressLabel; at += 1 + int(subject[at]) {
+	for at := 0; subject[at] != 0 && subject[at] < question.AddressMark; at += 1 + int(subject[at]) {
 		n++
 	}
 	return n

@@ -1,6 +1,9 @@
 package rules
 
-import "dnsfleet/internal/dns/rules/pattern"
+import (
+	"dnsfleet/internal/dns/rules/pattern"
+	"dnsfleet/internal/dns/rules/question"
+)
 
 // Rules writes the rules of a list, in the order in which they were read; those with patterns come last.
 func Rules(l *List) []string {
@@ -17,13 +20,13 @@ func Rules(l *List) []string {
 
 // Collide is the set as it would be if the name had the hash of the first rule.
 func Collide(s *Set, name string) *Set {
-	var q question
-	if !q.readText(name) {
+	var q question.Question
+	if !q.ReadText(name) {
 		panic("no name: " + name)
 	}
 	forged := *s
 	forged.table.slots = make([]uint64, len(s.table.slots))
-	h := hash(q.buf[:q.size])
+	h := hash(q.Buf[:q.Size])
 	forged.table.slots[forged.table.first(h)] = tag(h) | 1<<chunkBits
 	return &forged
 }

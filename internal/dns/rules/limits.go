@@ -1,12 +1,12 @@
 package rules
 
 import (
-	"bytes"
 	"encoding/binary"
 	"strings"
 
 	"github.com/miekg/dns"
 
+	"dnsfleet/internal/dns/rules/question"
 	"dnsfleet/internal/dns/rules/syntax"
 )
 
@@ -37,7 +37,7 @@ func limitsOf(r *syntax.Rule) (limits []byte, ok bool) {
 	part(limitNotTypes, typesOf(r.NotTypes))
 	var names []byte
 	for _, name := range r.DenyAllow {
-		names = appendName(names, name)
+		names = question.AppendName(names, name)
 	}
 	part(limitNames, names)
 	part(limitRewrite, []byte(r.Rewrite))
@@ -70,16 +70,16 @@ func eachLimit(limits []byte, f func(letter byte, data []byte) bool) {
 }
 
 // holds reports whether a rule with these limits is for the question.
-func holds(limits []byte, q *question) bool {
+func holds(limits []byte, q *question.Question) bool {
 	yes := true
 	eachLimit(limits, func(letter byte, data []byte) bool {
 		switch letter {
 		case limitTypes:
-			yes = hasType(data, q.qtype)
+			yes = hasType(data, q.Type)
 		case limitNotTypes:
-			yes = !hasType(data, q.qtype)
+			yes = !hasType(data, q.Type)
 		case limitNames:
-			yes = !q.below(data)
+			yes = !q.Below(data)
 		}
 		return yes
 	})
@@ -123,8 +123,8 @@ func modifiers(header byte, limits []byte) string {
 			case limitNames:
 				var names []string
 				for len(data) > 0 {
-					name, rest := cutName(data)
-					names, data = append(names, nameText(name)), rest
+					name, rest := question.CutName(data)
+					names, data = append(names, question.NameText(name)), rest
 				}
 				parts = append(parts, "denyallow="+strings.Join(names, "|"))
 			case limitRewrite:
@@ -145,39 +145,4 @@ func typesText(sign string, types []byte) string {
 		names = append(names, sign+dns.Type(binary.BigEndian.Uint16(types)).String())
 	}
 	return strings.Join(names, "|")
-}
-
-// cutName takes the first of several names as they travel.
-func cutName(names []byte) (name, rest []byte) {
-	end := 0
-	for names[end] != 0 {
-		end += 1 + int(names[end])
-	}
-	return names[:end+1], names[end+1:]
-}
-
-// appendName appends a normalized name as it travels.
-func appendName[text string | []byte](b []byte, name text) []byte {
-	start := len(b)
-	b = append(append(b, 0), name...)
-	for i := start + 1; i < len(b); i++ {
-		if b[i] == '.' {
-			b[start] = byte(i - start - 1)
-			start = i
-		}
-	}
-	b[start] = byte(len(b) - start - 1)
-	if len(name) == 0 {
-		return b
-	}
-	return append(b, 0)
-}
-
-// nameText writes a name of a rule, "" for the root.
-func nameText(wire []byte) string {
-	text := bytes.Clone(wire[1:max(len(wire)-1, 1)])
-	for at := int(wire[0]); at < len(text); at += 1 + int(wire[1+at]) {
-		text[at] = '.'
-	}
-	return string(text)
 }

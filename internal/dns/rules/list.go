@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"dnsfleet/internal/dns/rules/pattern"
+	"dnsfleet/internal/dns/rules/question"
 	"dnsfleet/internal/dns/rules/syntax"
 )
 
@@ -83,9 +84,9 @@ func ReadList(name string, r io.Reader) (*List, error) {
 // compiler makes a List.
 type compiler struct {
 	list *List
-	seen table
 	keys map[string]bool // of patterns that are there
 
+	entries                        int // in the arena, those that are there twice included
 	globs, expressions, unfiltered int
 
 	scratch []byte
@@ -107,26 +108,20 @@ func (c *compiler) add(r *syntax.Rule) bool {
 	entry := append(c.scratch[:0], header)
 	if r.Scope == syntax.Address {
 		raw := r.Addr.AsSlice()
-		entry = append(append(entry, addressLabel|byte(len(raw))), raw...)
+		entry = append(append(entry, question.AddressMark|byte(len(raw))), raw...)
 	} else {
-		entry = appendName(entry, r.Name)
+		entry = question.AppendName(entry, r.Name)
 	}
 	entry = append(entry, limits...)
 	c.scratch = entry
 	if r.BadFilter {
 		return c.addBad(string(canonical(entry)))
 	}
-	if c.list.Entries >= maxRules {
+	if c.entries >= maxRules {
 		return false
 	}
-	c.seen.grow(&c.list.arena)
-	ref := c.list.arena.add(entry)
-	others := c.seen.add(&c.list.arena, ref, func(other uint64) bool { return sameRule(entry, c.list.arena.entry(other)) }, maxSubject)
-	if others < 0 {
-		c.list.arena.undo(ref)
-		return others == isThere
-	}
-	c.list.Entries++
+	c.list.arena.add(entry)
+	c.entries++
 	return true
 }
 
@@ -181,7 +176,6 @@ func (c *compiler) addPattern(r *syntax.Rule, rule patternRule) bool {
 	}
 	c.keys[key] = true
 	c.list.patterns = append(c.list.patterns, rule)
-	c.list.Entries++
 	return true
 }
 
@@ -203,9 +197,34 @@ func (c *compiler) addBad(key string) bool {
 	return true
 }
 
+// finish drops what is there twice. To do so at the end takes one table of the right size.
 func (c *compiler) finish() *List {
-	c.list.arena.clip()
-	return c.list
+	l := c.list
+	seen := newTable(c.entries)
+	var dropped []uint64
+	l.arena.each(func(ref uint64, entry []byte) {
+		others := seen.add(&l.arena, ref, func(other uint64) bool { return sameRule(entry, l.arena.entry(other)) }, maxSubject)
+		if others < 0 {
+			dropped = append(dropped, ref)
+		}
+		if others == isFull {
+			l.Ignored++
+		}
+	})
+	if len(dropped) > 0 {
+		var kept arena
+		l.arena.each(func(ref uint64, entry []byte) {
+			if len(dropped) > 0 && ref == dropped[0] {
+				dropped = dropped[1:]
+				return
+			}
+			kept.add(entry)
+		})
+		l.arena = kept
+	}
+	l.arena.clip()
+	l.Entries = seen.used + len(l.patterns)
+	return l
 }
 
 // canonical is an entry as one that is written otherwise has it, too.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"dnsfleet/internal/dns/rules/question"
 	"dnsfleet/internal/dns/rules/syntax"
 )
 
@@ -28,11 +29,11 @@ func (s *Set) parts(ref uint64) (header byte, limits []byte, text string) {
 		limits = entry[end : end+limitsSize(entry[end:])]
 	}
 	about := entry[1:end]
-	if about[0]&addressLabel != 0 {
+	if about[0]&question.AddressMark != 0 {
 		addr, _ := netip.AddrFromSlice(about[1:])
 		text = addr.String()
 	} else {
-		text = nameText(about)
+		text = question.NameText(about)
 	}
 	adblock := header&flagAdblock != 0
 	switch scope := header & scopeMask; {

@@ -22,6 +22,7 @@ import (
 	"github.com/miekg/dns"
 
 	"dnsfleet/internal/dns/rules/pattern"
+	"dnsfleet/internal/dns/rules/question"
 	"dnsfleet/internal/dns/rules/syntax"
 )
 
@@ -64,7 +65,7 @@ func (d Decision) Rule() string {
 }
 
 // Set is immutable and safe for concurrent use: a change builds a new one. The zero Set has no rules. It shares the
-// lists' memory and adds ten bytes for each rule.
+// lists' memory and adds twelve bytes for each rule.
 type Set struct {
 	table   table
 	arena   arena
@@ -143,8 +144,8 @@ func (s *Set) String() string {
 // Match says what the rules decide for a name, as text of RFC 1035 with or without the final dot, and a query type. What
 // is no name has no rule. Only rules that rewrite, and expressions, take memory.
 func (s *Set) Match(name string, qtype uint16) Decision {
-	q := question{qtype: qtype}
-	if !q.readText(name) && !q.readForeign(name) {
+	q := question.Question{Type: qtype}
+	if !q.ReadText(name) && !q.ReadForeign(name) {
 		return Decision{Kind: NoRule}
 	}
 	return s.match(&q)
@@ -153,8 +154,8 @@ func (s *Set) Match(name string, qtype uint16) Decision {
 // MatchWire is Match for an uncompressed name as it travels, in any case; what follows it is not looked at. It decides as
 // Match does for the same name.
 func (s *Set) MatchWire(name []byte, qtype uint16) Decision {
-	q := question{qtype: qtype}
-	if !q.readWire(name) {
+	q := question.Question{Type: qtype}
+	if !q.ReadWire(name) {
 		return Decision{Kind: NoRule}
 	}
 	return s.match(&q)
@@ -162,8 +163,8 @@ func (s *Set) MatchWire(name []byte, qtype uint16) Decision {
 
 // MatchAddr says what the rules decide for an address in an answer to a query of the type.
 func (s *Set) MatchAddr(addr netip.Addr, qtype uint16) Decision {
-	q := question{qtype: qtype}
-	q.readAddress(addr)
+	q := question.Question{Type: qtype}
+	q.ReadAddress(addr)
 	return s.match(&q)
 }
 
@@ -196,20 +197,20 @@ type found struct {
 	count    int
 }
 
-func (s *Set) match(q *question) Decision {
+func (s *Set) match(q *question.Question) Decision {
 	best := found{class: classNone}
-	at, labels := 0, q.labels
+	at, labels := 0, q.Labels
 	for {
 		if s.depths&(1<<min(labels, 63)) != 0 {
 			s.lookUp(q, at, &best)
 		}
-		if best.class <= s.top || q.buf[at] == 0 || q.buf[at] >= addressLabel {
+		if best.class <= s.top || q.Buf[at] == 0 || q.Buf[at] >= question.AddressMark {
 			break
 		}
-		at += 1 + int(q.buf[at])
+		at += 1 + int(q.Buf[at])
 		labels--
 	}
-	if best.class > s.top && !s.index.Empty() && q.buf[0] < addressLabel {
+	if best.class > s.top && !s.index.Empty() && q.Buf[0] < question.AddressMark {
 		s.tryPatterns(q, &best)
 	}
 	if best.count > 0 && best.class > classRewrite {
@@ -221,8 +222,8 @@ func (s *Set) match(q *question) Decision {
 }
 
 // lookUp finds the rules about the part of the name from at on.
-func (s *Set) lookUp(q *question, at int, best *found) {
-	about := q.buf[at:q.size]
+func (s *Set) lookUp(q *question.Question, at int, best *found) {
+	about := q.Buf[at:q.Size]
 	h := hash(about)
 	for i := s.table.first(h); s.table.slots[i] != 0; i = s.table.next(i) {
 		slot := s.table.slots[i]
@@ -275,9 +276,9 @@ const isPattern = 1 << 63
 // tryPatterns looks whether a pattern decides. It is apart, since what it does makes memory.
 //
 //go:noinline
-func (s *Set) tryPatterns(q *question, best *found) {
+func (s *Set) tryPatterns(q *question.Question, best *found) {
 	var buf [256]byte
-	text := q.text(buf[:0])
+	text := q.Text(buf[:0])
 	var name string
 	s.index.Scan(text, func(i int) {
 		rule := &s.patterns[i]

@@ -18,11 +18,12 @@ type table struct {
 	used  int
 }
 
+// newTable has room for capacity entries, and a third of it free so that searches are short.
 func newTable(capacity int) table {
 	if capacity == 0 {
 		return table{}
 	}
-	return table{slots: make([]uint64, capacity+capacity/4+1)}
+	return table{slots: make([]uint64, capacity+capacity/2+1)}
 }
 
 // first is where a search begins; it scales the hash to the table, so that any size will do.
@@ -71,18 +72,6 @@ func (t *table) add(a *arena, ref uint64, same func(other uint64) bool, limit in
 	t.slots[i] = tag(h) | ref
 	t.used++
 	return others
-}
-
-// grow makes room for one more, as long as the arena holds nothing that is not in the table.
-func (t *table) grow(a *arena) {
-	if t.used < len(t.slots)-len(t.slots)/8 {
-		return
-	}
-	larger := table{slots: make([]uint64, max(1024, len(t.slots)/5*8))}
-	a.each(func(ref uint64, _ []byte) {
-		larger.add(a, ref, func(uint64) bool { return false }, maxRules)
-	})
-	*t = larger
 }
 
 // sameRule reports whether two entries say the same, however they were written.

@@ -32,7 +32,11 @@ func isCosmetic(line []byte) bool {
 		}
 		return false
 	}
-	for i := 1; i < len(line)-1; i++ {
+	first := bytes.IndexByte(line, '#')
+	if first < 0 {
+		return false
+	}
+	for i := first; i < len(line)-1; i++ {
 		if line[i] != '#' || line[i-1] == ' ' || line[i-1] == '\t' || line[i-1] == '\\' {
 			continue
 		}
@@ -47,7 +51,11 @@ func isCosmetic(line []byte) bool {
 
 // cutComment drops a comment that follows white space.
 func cutComment(line []byte) []byte {
-	for i := 1; i < len(line); i++ {
+	first := bytes.IndexByte(line, '#')
+	if first < 0 {
+		return line
+	}
+	for i := max(first, 1); i < len(line); i++ {
 		if line[i] == '#' && (line[i-1] == ' ' || line[i-1] == '\t') {
 			return bytes.TrimSpace(line[:i])
 		}
@@ -58,7 +66,11 @@ func cutComment(line []byte) []byte {
 func cutWord(line []byte) (word, rest []byte) {
 	for i, c := range line {
 		if c == ' ' || c == '\t' {
-			return line[:i], bytes.TrimLeft(line[i:], " \t")
+			rest = line[i+1:]
+			for len(rest) > 0 && (rest[0] == ' ' || rest[0] == '\t') {
+				rest = rest[1:]
+			}
+			return line[:i], rest
 		}
 	}
 	return line, nil

@@ -1,4 +1,6 @@
-package rules
+// Package question holds what a query asks the rules about, in the one form in which they look it up: a name as it
+// travels, in lower case, or an address. It lives on the stack of a look-up and takes no memory of its own.
+package question
 
 import (
 	"bytes"
@@ -8,16 +10,21 @@ import (
 	"dnsfleet/internal/dns/rules/syntax"
 )
 
-// question is a name in lower case as it travels, or an address, and the type that is asked for.
-type question struct {
-	buf    [256]byte
-	size   int // of the name in buf, with the root
-	labels int
-	qtype  uint16
+// AddressMark marks, where a name has the length of its first label, the bytes of an address, and counts them. No label
+// is as long.
+const AddressMark = 0x40
+
+// Question is a name in lower case as it travels, or an address, and the type that is asked for. Read methods start from
+// a new one; when one reports false the Question means nothing.
+type Question struct {
+	Buf    [256]byte
+	Size   int // of the name in Buf, with the root
+	Labels int
+	Type   uint16
 }
 
-// readWire takes a name as it travels, in any case. It reports whether it is one.
-func (q *question) readWire(name []byte) bool {
+// ReadWire takes a name as it travels, in any case. It reports whether it is one.
+func (q *Question) ReadWire(name []byte) bool {
 	at := 0
 	for {
 		if at >= len(name) || at > 254 {
@@ -31,14 +38,14 @@ func (q *question) readWire(name []byte) bool {
 			return false
 		}
 		at += 1 + n
-		q.labels++
+		q.Labels++
 	}
-	q.size = at + 1
-	copy(q.buf[:], name[:q.size])
+	q.Size = at + 1
+	copy(q.Buf[:], name[:q.Size])
 	// Lengths of labels are below 'A', so that all bytes can be treated alike, eight at a time.
-	for i := 0; i < q.size; i += 8 {
-		w := binary.LittleEndian.Uint64(q.buf[i:])
-		binary.LittleEndian.PutUint64(q.buf[i:], lower8(w))
+	for i := 0; i < q.Size; i += 8 {
+		w := binary.LittleEndian.Uint64(q.Buf[i:])
+		binary.LittleEndian.PutUint64(q.Buf[i:], lower8(w))
 	}
 	return true
 }
@@ -54,17 +61,17 @@ func lower8(w uint64) uint64 {
 	return w | upper>>2
 }
 
-// readText takes a name as text, with or without the final dot; "\." and "\123" are bytes of a label (RFC 1035,
+// ReadText takes a name as text, with or without the final dot; "\." and "\123" are bytes of a label (RFC 1035,
 // section 5.1). It reports whether it is one.
-func (q *question) readText(name string) bool {
+func (q *Question) ReadText(name string) bool {
 	start, at := 0, 1 // of the label under way, and where its next byte goes
 	end := func() bool {
 		n := at - start - 1
 		if n == 0 || n > 63 || at > 254 {
 			return false
 		}
-		q.buf[start] = byte(n)
-		q.labels++
+		q.Buf[start] = byte(n)
+		q.Labels++
 		start, at = at, at+1
 		return true
 	}
@@ -103,47 +110,47 @@ func (q *question) readText(name string) bool {
 		if at > 254 {
 			return false
 		}
-		q.buf[at] = c
+		q.Buf[at] = c
 		at++
 	}
 	if at > start+1 && !end() {
 		return false
 	}
-	q.buf[start] = 0
-	q.size = start + 1
+	q.Buf[start] = 0
+	q.Size = start + 1
 	return true
 }
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
-// readForeign takes a text with characters beyond ASCII, as people write it.
-func (q *question) readForeign(name string) bool {
+// ReadForeign takes a text with characters beyond ASCII, as people write it.
+func (q *Question) ReadForeign(name string) bool {
 	ascii, ok := syntax.Normalize([]byte(name))
-	*q = question{qtype: q.qtype}
-	return ok && q.readText(string(ascii))
+	*q = Question{Type: q.Type}
+	return ok && q.ReadText(string(ascii))
 }
 
-// readAddress takes an address.
-func (q *question) readAddress(addr netip.Addr) {
+// ReadAddress takes an address.
+func (q *Question) ReadAddress(addr netip.Addr) {
 	raw := addr.Unmap().As16()
 	b := raw[:]
 	if addr.Unmap().Is4() {
 		b = raw[12:]
 	}
-	q.buf[0] = addressLabel | byte(len(b))
-	q.size = 1 + copy(q.buf[1:], b)
+	q.Buf[0] = AddressMark | byte(len(b))
+	q.Size = 1 + copy(q.Buf[1:], b)
 }
 
-// below reports whether the name is one of several names as they travel, or below it.
-func (q *question) below(names []byte) bool {
+// Below reports whether the name is one of several names as they travel, or below it.
+func (q *Question) Below(names []byte) bool {
 	for len(names) > 0 {
 		var name []byte
-		name, names = cutName(names)
-		for at := 0; ; at += 1 + int(q.buf[at]) {
-			if bytes.Equal(q.buf[at:q.size], name) {
+		name, names = CutName(names)
+		for at := 0; ; at += 1 + int(q.Buf[at]) {
+			if bytes.Equal(q.Buf[at:q.Size], name) {
 				return true
 			}
-			if q.buf[at] == 0 || q.buf[at] >= addressLabel {
+			if q.Buf[at] == 0 || q.Buf[at] >= AddressMark {
 				break
 			}
 		}
@@ -151,14 +158,14 @@ func (q *question) below(names []byte) bool {
 	return false
 }
 
-// text is the name as patterns match it: without the final dot, with bytes that are no part of a host name escaped.
-func (q *question) text(b []byte) []byte {
-	for at := 0; q.buf[at] != 0; {
-		n := int(q.buf[at])
+// Text appends the name as patterns match it: without the final dot, with bytes that are no part of a host name escaped.
+func (q *Question) Text(b []byte) []byte {
+	for at := 0; q.Buf[at] != 0; {
+		n := int(q.Buf[at])
 		if at > 0 {
 			b = append(b, '.')
 		}
-		for _, c := range q.buf[at+1 : at+1+n] {
+		for _, c := range q.Buf[at+1 : at+1+n] {
 			switch {
 			case c == '.' || c == '\\':
 				b = append(b, '\\', c)
