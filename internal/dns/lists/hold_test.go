@@ -1,11 +1,14 @@
 package lists_test
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"dnsfleet/internal/dns/lists"
@@ -74,6 +77,41 @@ func TestAListThatShrinksByMoreThanHalfIsHeldBackForADay(t *testing.T) {
 	if !blocks(m, "b2.example") || blocks(m, "a2.example") {
 		t.Error("in the end: want the small list in force")
 	}
+}
+
+// answerOf is a list server that needs no socket, so that its clock can be the bubble's.
+type answerOf func() string
+
+func (a answerOf) RoundTrip(r *http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(a())), Request: r}, nil
+}
+
+func TestAListIsLookedAtAgainAsSoonAsItMayBeTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var asked []time.Duration
+		var content atomic.Value
+		content.Store(names("a", 10))
+		m := lists.New(lists.Options{Client: &http.Client{Transport: answerOf(func() string {
+			asked = append(asked, time.Since(start))
+			return content.Load().(string)
+		})}})
+		m.Apply([]fleet.PolicyList{{Name: "web", URL: "http://lists.example/", Refresh: fleet.Duration(20 * time.Hour)}})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- m.Run(ctx) }()
+		synctest.Wait()
+		content.Store(names("b", 2))
+		time.Sleep(100 * time.Hour)
+		cancel()
+		<-done
+		if len(asked) < 4 || asked[0] != 0 || asked[1] < 18*time.Hour || asked[2] < asked[1]+18*time.Hour || asked[3] != asked[1]+24*time.Hour {
+			t.Errorf("asked after %v, want at once, twice after 18 to 20 hours, then 24 hours after the second", asked)
+		}
+		if got := m.Stats()[0]; got.Entries != 2 || got.Error != "" {
+			t.Errorf("got %+v, want the small list taken", got)
+		}
+	})
 }
 
 func TestAListThatIsHeldBackKeepsTheETagOfTheCopyInUse(t *testing.T) {

@@ -394,6 +394,36 @@ func TestADamagedCopyIsNoReasonToFail(t *testing.T) {
 	}
 }
 
+func TestACopyThatIsNotWhatWasFetchedIsFetchedAnew(t *testing.T) {
+	s := newSource(t)
+	s.answer(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"one"`)
+		if r.Header.Get("If-None-Match") == `"one"` {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		fmt.Fprintln(w, "ads.example")
+	})
+	dir := t.TempDir()
+	m := lists.New(lists.Options{Dir: dir})
+	m.Apply(listOf(s.URL))
+	if err := m.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "*.list"))
+	if err := os.WriteFile(files[0], []byte("other.example\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again := lists.New(lists.Options{Dir: dir})
+	again.Apply(listOf(s.URL))
+	if !blocks(again, "other.example") {
+		t.Error("from disk: want what is there in force")
+	}
+	if err := again.Reload(t.Context()); err != nil || !blocks(again, "ads.example") || blocks(again, "other.example") {
+		t.Errorf("got %v, want what the source holds in force", err)
+	}
+}
+
 func TestALongErrorIsCutForTheReport(t *testing.T) {
 	m := lists.New(lists.Options{})
 	m.Apply(listOf("file:///" + strings.Repeat("ä", 400)))

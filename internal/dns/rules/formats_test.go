@@ -110,6 +110,9 @@ func TestModifiers(t *testing.T) {
 			{"www.com/A", "list first: *$denyallow=example|net"},
 			{"www.net/A", "no_rule"},
 		}},
+		{"of expressions the first is the reason, wherever in the name they match", []string{"/aaa/\n", "/bbb/\n@@/ccc/\n||ccc*a.example^$important\n"}, []ask{
+			{"bbb.aaa.bbb/A", "list first: /aaa/"}, {"bbb.ccc/A", "exception second: @@/ccc/"}, {"ccc.a.example/A", "list second: ||ccc*a.example^$important"},
+		}},
 		{"important", []string{"||a.example^$important\n||b.example^$important\n@@||b.example^$important\n||c.example^\n", "@@||a.example^\n@@||c.example^\n@@||x.b.example^\n"}, []ask{
 			{"a.example/A", "list first: ||a.example^$important"},
 			{"b.example/A", "exception first: @@||b.example^$important"},

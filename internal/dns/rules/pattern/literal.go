@@ -25,17 +25,13 @@ func cost(tree *syntax.Regexp) int {
 }
 
 // required are texts of two characters or more of which each match of the expression holds at least one; none when no
-// such texts are known. The longer the better.
+// such texts are known. The longer the better. The expression is simplified: it holds no counted repetition.
 func required(tree *syntax.Regexp) []string {
 	switch tree.Op {
 	case syntax.OpLiteral:
 		return usable([]string{lower(tree.Rune)})
 	case syntax.OpCapture, syntax.OpPlus:
 		return required(tree.Sub[0])
-	case syntax.OpRepeat:
-		if tree.Min > 0 {
-			return required(tree.Sub[0])
-		}
 	case syntax.OpAlternate:
 		var all []string
 		for _, sub := range tree.Sub {
