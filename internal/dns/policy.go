@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -66,6 +67,7 @@ func (e *Engine) Apply(ctx context.Context, doc fleet.PolicyDoc) (unapplied []st
 	}
 	slices.Sort(unapplied)
 	e.opts.Log.DebugContext(ctx, "engine works by another policy", "revision", doc.Revision, "hash", doc.Hash, "rules", next.rules.String(), "unapplied", len(unapplied))
+	debug.FreeOSMemory() // compiling large lists leaves as much behind as it makes
 	return unapplied, nil
 }
 

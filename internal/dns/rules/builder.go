@@ -96,7 +96,7 @@ func (b *Builder) Build() *Set {
 			entries += p.c.entries
 		}
 	}
-	s.table = newTable(entries)
+	s.table = newTable(entries, 0.5)
 	for _, p := range policy {
 		if p.c != nil {
 			s.add(p.c.list, p.kind, nil)

@@ -200,7 +200,7 @@ func (c *compiler) addBad(key string) bool {
 // finish drops what is there twice. To do so at the end takes one table of the right size.
 func (c *compiler) finish() *List {
 	l := c.list
-	seen := newTable(c.entries)
+	seen := newTable(c.entries, 0.15) // short-lived
 	var dropped []uint64
 	l.arena.each(func(ref uint64, entry []byte) {
 		others := seen.add(&l.arena, ref, func(other uint64) bool { return sameRule(entry, l.arena.entry(other)) }, maxSubject)

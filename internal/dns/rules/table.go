@@ -18,12 +18,12 @@ type table struct {
 	used  int
 }
 
-// newTable has room for capacity entries, and a third of it free so that searches are short.
-func newTable(capacity int) table {
+// newTable has room for capacity entries, and spare free slots beside each, which make searches short.
+func newTable(capacity int, spare float64) table {
 	if capacity == 0 {
 		return table{}
 	}
-	return table{slots: make([]uint64, capacity+capacity/2+1)}
+	return table{slots: make([]uint64, capacity+int(spare*float64(capacity))+1)}
 }
 
 // first is where a search begins; it scales the hash to the table, so that any size will do.
