@@ -99,7 +99,8 @@ func oneByOne(ctx context.Context, order []ranked, try func(context.Context, *me
 	return o.end()
 }
 
-// race asks the first, or in parallel the first two, and the next when one has failed or takes unusually long. Who comes
+// race asks the first, or in parallel the first two, and the next when one has failed, or takes unusually long and the
+// next does well. Who comes
 // too late is listened to all the same, so that it is known how it does.
 func (g *group) race(ctx context.Context, order []ranked, try func(context.Context, *member) attempt) (attempt, error) {
 	var o outcome
@@ -109,7 +110,16 @@ func (g *group) race(ctx context.Context, order []ranked, try func(context.Conte
 		m := order[begun].m
 		begun++
 		running++
-		g.pool.attempts.Go(func() { results <- try(context.WithoutCancel(ctx), m) })
+		g.pool.attempts.Go(func() {
+			a := attempt{member: m}
+			defer func() {
+				if p := recover(); p != nil { // an answer costs its query at most, not the process
+					a.err = fmt.Errorf("panic: %v", p)
+				}
+				results <- a
+			}()
+			a = try(context.WithoutCancel(ctx), m)
+		})
 	}
 	begin()
 	if g.strategy == parallel && order[1].rest == 0 {
@@ -129,7 +139,7 @@ func (g *group) race(ctx context.Context, order []ranked, try func(context.Conte
 				begin()
 			}
 		case <-slow.C:
-			if begun < len(order) && g.mayHedge() {
+			if begun < len(order) && order[begun].rest == 0 && g.mayHedge() {
 				begin()
 				slow.Reset(patience(order[begun-1].m))
 			}

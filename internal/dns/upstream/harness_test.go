@@ -70,7 +70,9 @@ func (b *bench) use(t testing.TB, p fleet.Policy) {
 // ask asks for an address, and expects one.
 func (b *bench) ask(t testing.TB, name string) upstream.Result {
 	t.Helper()
-	result, err := b.Resolve(t.Context(), question(name))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel() // as soon as there is an answer
+	result, err := b.Resolve(ctx, question(name))
 	if err != nil || len(result.Msg.Answer) != 1 {
 		t.Fatalf("%s: got %v, %v, want an answer", name, result.Msg, err)
 	}

@@ -2,6 +2,7 @@ package upstream_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -168,6 +169,42 @@ func TestWireAndMessagesGiveTheSameAnswers(t *testing.T) {
 	}
 }
 
+func TestEncryptedUpstreamsAreVerifiedByTheNameInThePolicy(t *testing.T) {
+	ca := upstreamtest.NewAuthority(t)
+	s := upstreamtest.Start(t, upstreamtest.Manner{})
+	config := &tls.Config{Certificates: []tls.Certificate{ca.Certificate(t, time.Now().Add(time.Hour), "dns.test")}}
+	dot, doh := s.ServeTLS(t, config), s.ServeHTTPS(t, config, s.DoH)
+	_, dotPort, _ := net.SplitHostPort(dot)
+	_, dohPort, _ := net.SplitHostPort(doh)
+	boot := []string{"127.0.0.1"}
+	for what, c := range map[string]struct {
+		upstream fleet.PolicyUpstream
+		trusted  bool
+		want     bool
+	}{
+		"DoT by name":                   {fleet.PolicyUpstream{Address: "tls://dns.test:" + dotPort, Bootstrap: boot}, true, true},
+		"DoT by address and name":       {fleet.PolicyUpstream{Address: "tls://" + dot + "#dns.test"}, true, true},
+		"DoH by name":                   {fleet.PolicyUpstream{Address: "https://dns.test:" + dohPort, Bootstrap: boot}, true, true},
+		"DoT by another name":           {fleet.PolicyUpstream{Address: "tls://evil.test:" + dotPort, Bootstrap: boot}, true, false},
+		"DoT by address":                {fleet.PolicyUpstream{Address: "tls://" + dot}, true, false},
+		"DoH by another name":           {fleet.PolicyUpstream{Address: "https://evil.test:" + dohPort + "/dns-query", Bootstrap: boot}, true, false},
+		"DoT by an authority not known": {fleet.PolicyUpstream{Address: "tls://" + dot + "#dns.test"}, false, false},
+		"DoH by an authority not known": {fleet.PolicyUpstream{Address: "https://dns.test:" + dohPort, Bootstrap: boot}, false, false},
+	} {
+		o := upstream.Options{}
+		if c.trusted {
+			o.RootCAs = ca.Pool
+		}
+		pool := upstream.NewPool(o)
+		router, _ := pool.Use(fleet.Policy{Upstreams: []fleet.PolicyUpstream{c.upstream}}, nil)
+		result, err := router.Resolve(t.Context(), question("www.test."))
+		if got := err == nil; got != c.want {
+			t.Errorf("%s: got %v, %v, want an answer: %v", what, result.Msg, err, c.want)
+		}
+		pool.Close()
+	}
+}
+
 func TestWhatIsNoQueryIsNotSent(t *testing.T) {
 	s := upstreamtest.Start(t, upstreamtest.Manner{})
 	b := use(t, policyOf("failover", s.UDP()))
@@ -203,6 +240,11 @@ func TestAnotherPolicyKeepsWhatItSharesAndClosesTheRest(t *testing.T) {
 	b.ask(t, "www.test.")
 	if got := kept.Conns.Load(); got != 2 {
 		t.Errorf("got %d connections, want 2: one kept from balance to failover", got)
+	}
+	begun := time.Now()
+	eventually(t, "the connection is closed to whom the policy names no longer", func() bool { return gone.Open.Load() == 0 })
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("got it closed after %v, want it long before it is idle", took)
 	}
 	if s := b.States()[0]; s.LastOK.IsZero() {
 		t.Errorf("got %+v, want what was known of it", s)

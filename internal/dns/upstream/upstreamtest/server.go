@@ -39,7 +39,8 @@ type Sender struct {
 type Server struct {
 	Addr  string       // host:port
 	Heard atomic.Int64 // queries
-	Conns atomic.Int64 // TCP connections
+	Conns atomic.Int64 // TCP connections that were opened
+	Open  atomic.Int64 // and that still are
 
 	manner Manner
 	done   chan struct{}
@@ -169,8 +170,10 @@ func (s *Server) Accept(l net.Listener) {
 			return
 		}
 		s.Conns.Add(1)
+		s.Open.Add(1)
 		s.keep(conn)
 		s.group.Go(func() {
+			defer s.Open.Add(-1)
 			defer conn.Close()
 			stream := s.manner.Stream
 			if stream == nil {

@@ -187,6 +187,19 @@ func same(got, want []dns.RR) bool {
 	return slices.EqualFunc(got, want, func(a, b dns.RR) bool { return a.String() == b.String() })
 }
 
+func TestNoBadMannersPassWhoReadsInPlace(t *testing.T) {
+	q := query(t, "www.example.", dns.TypeA)
+	for _, m := range upstreamtest.Messages() {
+		msg := m.Message(slices.Clone(q))
+		if m.Right || !wire.Answers(msg, q) {
+			continue
+		}
+		if got, err := wire.Read(msg, q); err == nil && got.RCode == dns.RcodeSuccess {
+			t.Errorf("%s: got % x read, want an error", m.Name, got.Wire)
+		}
+	}
+}
+
 func TestTheUpperBitsOfAnRCodeAreInTheOPT(t *testing.T) {
 	q := query(t, "www.example.", dns.TypeA)
 	msg := respond(t, q, func(m *dns.Msg) { m.Rcode, m.Answer = dns.RcodeBadVers, nil })
