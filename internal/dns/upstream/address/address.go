@@ -98,7 +98,10 @@ func Parse(address string) (Address, error) {
 		rest, name, named = strings.Cut(rest, "#")
 	}
 	rest = strings.TrimSuffix(rest, "/")
-	host, port := strings.Trim(rest, "[]"), defaultPorts[scheme]
+	host, port := rest, defaultPorts[scheme]
+	if inner, found := strings.CutPrefix(rest, "["); found && strings.HasSuffix(inner, "]") {
+		host = strings.TrimSuffix(inner, "]")
+	}
 	if _, err := netip.ParseAddr(host); err != nil && strings.Contains(rest, ":") {
 		if host, port, err = net.SplitHostPort(rest); err != nil {
 			return Address{}, invalid
@@ -137,10 +140,15 @@ func validPort(port string) bool {
 }
 
 func validHost(host string) bool {
-	if _, err := netip.ParseAddr(host); err == nil {
-		return true
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.Zone() == "" || plain(addr.Zone())
 	}
-	return host != "" && len(host) <= 253 && !strings.ContainsFunc(host, func(r rune) bool {
+	return host != "" && len(host) <= 253 && plain(host)
+}
+
+// plain reports whether a text holds only what is in names of hosts and interfaces.
+func plain(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '.' || r == '_')
 	})
 }

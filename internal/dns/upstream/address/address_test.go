@@ -2,6 +2,8 @@ package address_test
 
 import (
 	"errors"
+	"strconv"
+	"strings"
 	"testing"
 
 	"dnsfleet/internal/dns/upstream/address"
@@ -74,4 +76,26 @@ func TestOwn(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzParse: what is accepted can be dialed, and Check says the same.
+func FuzzParse(f *testing.F) {
+	for _, text := range []string{"9.9.9.9", "tls://[2620:fe::fe]:853#dns.quad9.net", "https://dns.quad9.net/dns-query?a=b", "udp://host:53"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		a, err := address.Parse(text)
+		u := fleet.PolicyUpstream{Address: text}
+		address.Own(u, []string{":53", "127.0.0.1:853"})
+		if (err == nil) != (address.Check(u) == nil) {
+			t.Fatalf("%q: parse says %v, check says %v", text, err, address.Check(u))
+		}
+		if err != nil {
+			return
+		}
+		port, err := strconv.ParseUint(a.Port, 10, 16)
+		if err != nil || port == 0 || a.Host == "" || strings.ContainsAny(a.Host, "/ \x00#") || (a.Scheme == "https") != (a.Path != "") {
+			t.Fatalf("%q: got %+v", text, a)
+		}
+	})
 }
