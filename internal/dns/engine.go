@@ -6,9 +6,10 @@
 //  2. what is no query that is served gets FORMERR, NOTIMP, BADVERS or REFUSED;
 //  3. without a policy the answer is SERVFAIL with EDE 14;
 //  4. local records and special-use names answer;
-//  5. rules block, unless blocking is paused;
+//  5. rules block or rewrite, unless blocking is paused;
 //  6. the cache answers;
-//  7. an upstream answers, once for all who ask the same at the same time; if none does, an expired answer is served.
+//  7. an upstream answers, once for all who ask the same at the same time; if none does, an expired answer is served;
+//  8. rules block what an answer leads to or holds: targets of aliases, and addresses.
 package dns
 
 import (
