@@ -65,7 +65,8 @@ type Log struct {
 	schema schema
 	log    *slog.Logger
 
-	maxRows int // that one question may read
+	maxRows     int           // that one question may read
+	readTimeout time.Duration // that it may take
 
 	columns sync.Pool // of *columns
 
@@ -110,7 +111,7 @@ func Open(_ context.Context, o Options) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open query log: %w", err)
 	}
-	l := &Log{conn: conn, target: target, opt: o, schema: newSchema(o), log: o.Log, maxRows: maxRowsRead, preparing: make(chan struct{}, 1)}
+	l := &Log{conn: conn, target: target, opt: o, schema: newSchema(o), log: o.Log, maxRows: maxRowsRead, readTimeout: readTimeout, preparing: make(chan struct{}, 1)}
 	l.preparing <- struct{}{}
 	return l, nil
 }

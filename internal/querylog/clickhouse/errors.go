@@ -15,6 +15,8 @@ import (
 
 // Codes of ClickHouse's exceptions.
 const (
+	codeNoSuchColumn    = 16
+	codeUnknownColumn   = 47
 	codeTableExists     = 57
 	codeUnknownTable    = 60
 	codeUnknownDatabase = 81
@@ -71,6 +73,8 @@ func (l *Log) translate(op string, err error) error {
 	case slices.Contains(refusing, code):
 		return fmt.Errorf("%s: the server does not let user %q in, check user and password of the URL (code %d): %w", op,
 			l.target.Auth.Username, code, fleet.ErrUnavailable)
+	case l.opt.NoMigrate && (code == codeUnknownTable || code == codeUnknownColumn || code == codeNoSuchColumn):
+		return fmt.Errorf("%s: the schema is not there or older than this release, run dnsfleet migrate: %w: %w", op, fleet.ErrUnavailable, err)
 	case code == codeUnknownDatabase:
 		return fmt.Errorf("%s: the server has no database %q: %w", op, l.target.Auth.Database, fleet.ErrUnavailable)
 	}
@@ -91,8 +95,11 @@ func (l *Log) readError(op string, err error) error {
 	return l.translate(op, err)
 }
 
-// exceptionCode is 0 for an error that the server did not send.
+// exceptionCode is 0 for no error and for one that the server did not send.
 func exceptionCode(err error) int32 {
+	if err == nil {
+		return 0
+	}
 	if e := (*ch.Exception)(nil); errors.As(err, &e) {
 		return e.Code
 	}

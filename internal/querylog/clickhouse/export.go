@@ -54,7 +54,7 @@ func (l *Log) exportPiece(ctx context.Context, q question, each func(fleet.Query
 // pieces cuts the window where minutes begin, so that no piece has many more than exportRows rows, before filters, and none
 // has nothing. A single minute is never cut.
 func (l *Log) pieces(ctx context.Context, q question) (pieces []question, err error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	ctx, cancel := context.WithTimeout(ctx, l.readTimeout)
 	defer cancel()
 	sql := `SELECT at, toUInt64(sum(n)) FROM (
 SELECT toInt64(toUnixTimestamp(minute)) * 1000 AS at, sum(queries) AS n FROM dns_queries_1m

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"time"
 
 	"dnsfleet/internal/querylog"
 	"dnsfleet/migrations"
@@ -57,6 +58,9 @@ func (l *Log) Value(ctx context.Context, sql string) (text string, err error) {
 func (l *Log) WriteTo(ctx context.Context, table string, b querylog.Batch) error {
 	return l.translate("write to "+table, l.insert(ctx, table, nil, b))
 }
+
+// LimitTime sets how long one question may take.
+func (l *Log) LimitTime(d time.Duration) { l.readTimeout = d }
 
 // LimitRows sets how many rows one question may read.
 func (l *Log) LimitRows(n int) { l.maxRows = n }

@@ -124,3 +124,21 @@ func TestAChangedRetentionReachesTheTables(t *testing.T) {
 		}
 	}
 }
+
+func TestALogThatMayNotMigrateSaysWhatIsMissing(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, s *chtest.Server, url string) {
+		l := openWith(t, clickhouse.Options{URL: url, NoMigrate: true})
+		_, reading := l.Summary(t.Context(), fleet.QueryFilter{}, false)
+		for what, err := range map[string]error{"Write": l.Write(t.Context(), someBatch(1, 1)), "Summary": reading} {
+			wantUnavailable(t, what, err)
+			if !strings.Contains(fmt.Sprint(err), "run dnsfleet migrate") {
+				t.Errorf("%s: got %v, want what to do", what, err)
+			}
+		}
+		if err := l.Migrate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		write(t, l, someBatch(1, 10))
+		wantCounts(t, s, 10)
+	})
+}

@@ -20,7 +20,7 @@ func (l *Log) ask(ctx context.Context, op, sql string, parameters []any, each fu
 	settings := ch.Settings{
 		"max_rows_to_read":                             l.maxRows,
 		"read_overflow_mode":                           "throw",
-		"max_execution_time":                           int(readTimeout / time.Second), // the client library tells the deadline, unless it is close
+		"max_execution_time":                           int(l.readTimeout / time.Second), // the client library tells the deadline, unless it is close
 		"timeout_overflow_mode":                        "throw",
 		"max_result_rows":                              0,
 		"cancel_http_readonly_queries_on_client_close": 1,
@@ -94,7 +94,7 @@ func (l *Log) Summary(ctx context.Context, f fleet.QueryFilter, byInstance bool)
 
 // count asks for columns of what the filter finds, counted.
 func (l *Log) count(ctx context.Context, op string, f fleet.QueryFilter, columns, rest string, each func(driver.Rows) error) error {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	ctx, cancel := context.WithTimeout(ctx, l.readTimeout)
 	defer cancel()
 	legacy, err := l.ready(ctx)
 	if err != nil {
@@ -155,7 +155,7 @@ func quantilesOf(found []float64, n uint64) fleet.Quantiles {
 // fleet.ErrInvalid. See querylog.Reader.
 func (l *Log) Series(ctx context.Context, f fleet.QueryFilter, step time.Duration, byInstance bool) (fleet.QuerySeries, error) {
 	const op = "read query series"
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	ctx, cancel := context.WithTimeout(ctx, l.readTimeout)
 	defer cancel()
 	series := fleet.QuerySeries{StepSeconds: int(step / time.Second), Points: []fleet.QueryPoint{}}
 	legacy, err := l.ready(ctx)

@@ -65,7 +65,7 @@ func (l *Log) Rows(ctx context.Context, f fleet.QueryFilter, limit int, after st
 			return page, fmt.Errorf("%s: %w", op, err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	ctx, cancel := context.WithTimeout(ctx, l.readTimeout)
 	defer cancel()
 	legacy, err := l.ready(ctx)
 	if err != nil {

@@ -30,7 +30,7 @@ func (l *Log) top(ctx context.Context, op, key string, f fleet.QueryFilter, limi
 	if limit < 1 || limit > maxLimit {
 		return top, fmt.Errorf("%s: limit %d is not from 1 to %d: %w", op, limit, maxLimit, fleet.ErrInvalid)
 	}
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	ctx, cancel := context.WithTimeout(ctx, l.readTimeout)
 	defer cancel()
 	legacy, err := l.ready(ctx)
 	if err != nil {
