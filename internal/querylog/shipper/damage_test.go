@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"dnsfleet/internal/fleet"
 	"dnsfleet/internal/querylog/shipper"
 	"dnsfleet/internal/querylog/spool"
 )
@@ -24,7 +25,14 @@ func TestWhatDamageInTheSpoolDoesNotHitArrivesOnce(t *testing.T) {
 				out := newSink(always(down))
 				sp := open(t, options)
 				sh := shipper.New(shipper.Options{Sink: out, Codec: codec(t), Spool: sp})
-				write(t, sh, 1, batches+1)
+				sent := map[uint64]fleet.QueryEvent{}
+				for seq := 1; seq <= batches; seq++ {
+					b := one(seq)
+					sent[b.Seq] = b.Events[0]
+					if err := sh.Write(t.Context(), b); err != nil {
+						t.Fatal(err)
+					}
+				}
 				sp.Close()
 				rng := rand.New(rand.NewPCG(seed, 1))
 				for range places {
@@ -43,6 +51,11 @@ func TestWhatDamageInTheSpoolDoesNotHitArrivesOnce(t *testing.T) {
 				arrived := int(st.Delivered)
 				out.once(t, arrived)
 				out.inOrder(t)
+				for _, b := range out.order {
+					if b.Events[0] != sent[b.Seq] {
+						t.Errorf("batch %d: got %+v, want %+v", b.Seq, b.Events[0], sent[b.Seq])
+					}
+				}
 				if lost := batches - arrived; lost < 1 || lost > 2*places || st.Spool.Damaged == 0 || st.Spool.Dropped > uint64(lost) {
 					t.Errorf("got %d batches lost, %+v, want at most two for each of %d places, and counts of them", lost, st.Spool, places)
 				}

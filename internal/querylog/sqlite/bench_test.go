@@ -1,12 +1,10 @@
 package sqlite_test
 
 import (
-	"database/sql"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -18,65 +16,16 @@ import (
 
 const benchRows = 10_000 // of one batch: what an instance at 10,000 queries/s sends each second
 
-// BenchmarkWrite tells what an event costs beside a bare multi-row insert of the same rows into a plain table, in
-// one transaction for each batch. CPU is of the whole process.
+// BenchmarkWrite tells what an event costs; package bench has the same beside a bare insert. CPU is of the whole process.
 func BenchmarkWrite(b *testing.B) {
-	b.Run("querylog", func(b *testing.B) {
-		l := open(b, sqlite.Options{Path: filepath.Join(b.TempDir(), "log.db"), Retention: 168 * time.Hour})
-		newBatch := benchEvents()
-		perRow(b, func(seq int) {
-			batch := querylog.Batch{InstanceID: "box1", BootID: "boot1", Seq: uint64(seq + 1), Events: newBatch(seq)}
-			if err := l.Write(b.Context(), batch); err != nil {
-				b.Fatal(err)
-			}
-		})
-	})
-	b.Run("bare", func(b *testing.B) {
-		db := openBare(b)
-		newBatch := benchEvents()
-		const at = 100
-		insert, err := db.PrepareContext(b.Context(), "INSERT INTO plain VALUES "+strings.Repeat("(?,?,?,?,?,?,?,?,?,?,?,?,?),", at-1)+"(?,?,?,?,?,?,?,?,?,?,?,?,?)")
-		if err != nil {
+	l := open(b, sqlite.Options{Path: filepath.Join(b.TempDir(), "log.db"), Retention: 168 * time.Hour})
+	newBatch := benchEvents()
+	perRow(b, func(seq int) {
+		batch := querylog.Batch{InstanceID: "box1", BootID: "boot1", Seq: uint64(seq + 1), Events: newBatch(seq)}
+		if err := l.Write(b.Context(), batch); err != nil {
 			b.Fatal(err)
 		}
-		perRow(b, func(seq int) {
-			tx, err := db.BeginTx(b.Context(), nil)
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
-			stmt, events := tx.StmtContext(b.Context(), insert), newBatch(seq)
-			for ; len(events) > 0; events = events[at:] {
-				var args []any
-				for _, e := range events[:at] {
-					args = append(args, e.Time.UnixMilli(), "box1", e.Client.String(), e.ClientName, e.Protocol, e.QName, e.QType, e.QClass,
-						e.Outcome, e.RCode, e.Duration.Microseconds(), e.Upstream, e.List)
-				}
-				if _, err := stmt.ExecContext(b.Context(), args...); err != nil {
-					b.Fatal(err)
-				}
-			}
-			if err := tx.Commit(); err != nil {
-				b.Fatal(err)
-			}
-		})
 	})
-}
-
-func openBare(b *testing.B) *sql.DB {
-	b.Helper()
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(b.TempDir(), "bare.db")+"?_pragma=journal_mode(wal)&_pragma=synchronous(normal)")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { db.Close() })
-	db.SetMaxOpenConns(1)
-	_, err = db.ExecContext(b.Context(), "CREATE TABLE plain (ts INTEGER, instance TEXT, client TEXT, client_name TEXT, protocol TEXT, qname TEXT,"+
-		" qtype INTEGER, qclass INTEGER, outcome INTEGER, rcode INTEGER, us INTEGER, upstream TEXT, list TEXT)")
-	if err != nil {
-		b.Fatal(err)
-	}
-	return db
 }
 
 func perRow(b *testing.B, write func(seq int)) {

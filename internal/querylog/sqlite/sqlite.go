@@ -2,6 +2,10 @@
 // names, clients and the rest are in dictionaries, and sums per minute and hour are kept beside them, so that charts do not
 // read events. Several processes of one machine may use the file at once; it must not lie on a network share.
 //
+// An event takes some 27 bytes, its part of words and sums included, so that a box with 100 queries/s keeps a week in
+// 1.6 GB; only the retention bounds the file. What is deleted is given back to the disk but for 4 MB. The write-ahead log
+// beside the file has some 10 MB; while a read goes on it grows with all that is written, and shrinks afterwards.
+//
 // What Write has stored survives a crash of the program; a power cut may take what the operating system has not written
 // yet, usually the last half minute.
 package sqlite
