@@ -12,10 +12,10 @@ import (
 	"dnsfleet/internal/querylog"
 )
 
-// What can be wrong with a batch.
 // ErrVersion says that bytes are of a version of batches that this program does not know.
 var ErrVersion = errors.New("this version of a batch is not known here")
 
+// What else can be wrong with a batch.
 var (
 	errSize   = fmt.Errorf("%w: a batch has at most %d bytes", fleet.ErrInvalid, MaxBytes)
 	errShort  = fmt.Errorf("%w: the batch is cut short", fleet.ErrInvalid)
