@@ -67,6 +67,7 @@ type Log struct {
 
 	maxRows     int           // that one question may read
 	readTimeout time.Duration // that it may take
+	exportRows  uint64        // that an export asks for at once, about
 
 	columns sync.Pool // of *columns
 
@@ -111,7 +112,7 @@ func Open(_ context.Context, o Options) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open query log: %w", err)
 	}
-	l := &Log{conn: conn, target: target, opt: o, schema: newSchema(o), log: o.Log, maxRows: maxRowsRead, readTimeout: readTimeout, preparing: make(chan struct{}, 1)}
+	l := &Log{conn: conn, target: target, opt: o, schema: newSchema(o), log: o.Log, maxRows: maxRowsRead, readTimeout: readTimeout, exportRows: exportRows, preparing: make(chan struct{}, 1)}
 	l.preparing <- struct{}{}
 	return l, nil
 }

@@ -75,7 +75,7 @@ WHERE ts >= toDateTime(intDiv({minute_from:Int64}, 1000), 'UTC') AND ts < toDate
 		if err := rows.Scan(&at, &n); err != nil {
 			return err
 		}
-		if rowsHere += n; len(pieces) == 0 || rowsHere > exportRows {
+		if rowsHere += n; len(pieces) == 0 || rowsHere > l.exportRows {
 			piece := q
 			piece.from = max(at, q.from)
 			pieces, rowsHere = append(pieces, piece), n

@@ -59,6 +59,9 @@ func (l *Log) WriteTo(ctx context.Context, table string, b querylog.Batch) error
 	return l.translate("write to "+table, l.insert(ctx, table, nil, b))
 }
 
+// LimitPieces sets about how many rows an export asks for at once.
+func (l *Log) LimitPieces(rows uint64) { l.exportRows = rows }
+
 // LimitTime sets how long one question may take.
 func (l *Log) LimitTime(d time.Duration) { l.readTimeout = d }
 

@@ -118,13 +118,13 @@ func TestAWriteThatASlowServerFinishesLaterCountsOnce(t *testing.T) {
 
 func TestNothingIsLostOrDoubledWhileAServerIsUnwell(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, s *chtest.Server, url string) {
-		const batches, events = 80, 50
+		const batches, events = 60, 50
 		logs := []*clickhouse.Log{open(t, url), open(t, url)}
 		write(t, logs[0], someBatch(1, events))
 		began, failed, deaths := time.Now(), 0, 0
 		for seq := uint64(2); seq <= batches; seq++ {
 			switch {
-			case seq%40 == 0:
+			case seq%25 == 0:
 				s.DieAfterInsert()
 				deaths++
 			case seq%7 == 0:
@@ -137,7 +137,7 @@ func TestNothingIsLostOrDoubledWhileAServerIsUnwell(t *testing.T) {
 				if logs[try%2].Write(t.Context(), someBatch(seq, events)) == nil {
 					break
 				}
-				if failed++; seq%40 == 0 && try == 0 {
+				if failed++; seq%25 == 0 && try == 0 {
 					s.WaitDead()
 					s.Restart()
 				}
@@ -239,7 +239,7 @@ func TestLostAnswersOfMoreBatchesThanTheWindowCountOnce(t *testing.T) {
 	s := chtest.Start(t)
 	l := open(t, s.DSN())
 	write(t, l, someBatch(1, 10))
-	const window, batches = 5, 40
+	const window, batches = 5, 20
 	setWindow(s, window)
 	lost := 0
 	for seq := uint64(2); seq <= batches; seq++ {
