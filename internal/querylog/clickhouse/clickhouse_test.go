@@ -27,6 +27,7 @@ func open(t *testing.T, url string) *clickhouse.Log {
 }
 
 func TestClickHouseIsAQueryLogOverTheNativeProtocol(t *testing.T) {
+	t.Parallel()
 	server := chtest.Start(t)
 	querylogtest.Run(t, func(*testing.T) querylogtest.Opener {
 		_, _, url := server.Database()
@@ -35,6 +36,7 @@ func TestClickHouseIsAQueryLogOverTheNativeProtocol(t *testing.T) {
 }
 
 func TestClickHouseIsAQueryLogOverHTTP(t *testing.T) {
+	t.Parallel()
 	server := chtest.Start(t)
 	querylogtest.RunBrief(t, func(*testing.T) querylogtest.Opener {
 		_, url, _ := server.Database()
@@ -52,6 +54,7 @@ func opener(url string) querylogtest.Opener {
 }
 
 func TestAClientMayChangeItsNameAndHaveNone(t *testing.T) {
+	t.Parallel()
 	s := chtest.Start(t)
 	l := open(t, s.NativeDSN())
 	b := someBatch(1, 6)

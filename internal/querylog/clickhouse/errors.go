@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -89,7 +90,7 @@ func (l *Log) readError(op string, err error) error {
 	switch code := exceptionCode(err); {
 	case code == codeTooManyRows:
 		return fmt.Errorf("%s: that takes more than %d rows to read, ask for a shorter window: %w", op, l.maxRows, fleet.ErrInvalid)
-	case code == codeTimeout, code == codeTooSlow, errors.Is(err, context.DeadlineExceeded):
+	case code == codeTimeout, code == codeTooSlow, errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return unavailable(op+": there was no answer in time, a shorter window may get one", err)
 	}
 	return l.translate(op, err)

@@ -51,14 +51,13 @@ func wantCounts(t *testing.T, s *chtest.Server, want int) {
 	}
 }
 
-// eachProtocol runs a test on an engine of its own over HTTP and over the native protocol.
+// eachProtocol runs a test over HTTP and over the native protocol, on one engine whose tables it finds gone.
 func eachProtocol(t *testing.T, test func(t *testing.T, s *chtest.Server, url string)) {
 	t.Helper()
-	for name, url := range map[string]func(*chtest.Server) string{"over HTTP": (*chtest.Server).DSN, "native": (*chtest.Server).NativeDSN} {
-		t.Run(name, func(t *testing.T) {
-			s := chtest.Start(t)
-			test(t, s, url(s))
-		})
+	s := chtest.Start(t)
+	for name, url := range map[string]string{"over HTTP": s.DSN(), "native": s.NativeDSN()} {
+		t.Run(name, func(t *testing.T) { test(t, s, url) })
+		s.Clear()
 	}
 }
 
@@ -70,6 +69,7 @@ func wantUnavailable(t *testing.T, what string, err error) {
 }
 
 func TestABatchWhoseServerDiedBeforeItAnsweredCountsOnceAlsoFromAnotherPrimary(t *testing.T) {
+	t.Parallel()
 	eachProtocol(t, func(t *testing.T, s *chtest.Server, url string) {
 		one, other := open(t, url), open(t, url)
 		write(t, one, someBatch(1, 100))
@@ -89,6 +89,7 @@ func TestABatchWhoseServerDiedBeforeItAnsweredCountsOnceAlsoFromAnotherPrimary(t
 }
 
 func TestAWriteThatAHangingServerFinishesLaterCountsOnce(t *testing.T) {
+	t.Parallel()
 	eachProtocol(t, func(t *testing.T, s *chtest.Server, url string) {
 		l := open(t, url)
 		write(t, l, someBatch(1, 100))
@@ -103,6 +104,7 @@ func TestAWriteThatAHangingServerFinishesLaterCountsOnce(t *testing.T) {
 }
 
 func TestAWriteThatASlowServerFinishesLaterCountsOnce(t *testing.T) {
+	t.Parallel()
 	eachProtocol(t, func(t *testing.T, s *chtest.Server, url string) {
 		l := open(t, url)
 		write(t, l, someBatch(1, 100))
@@ -117,6 +119,7 @@ func TestAWriteThatASlowServerFinishesLaterCountsOnce(t *testing.T) {
 }
 
 func TestNothingIsLostOrDoubledWhileAServerIsUnwell(t *testing.T) {
+	t.Parallel()
 	eachProtocol(t, func(t *testing.T, s *chtest.Server, url string) {
 		const batches, events = 60, 50
 		logs := []*clickhouse.Log{open(t, url), open(t, url)}
@@ -156,6 +159,7 @@ func TestNothingIsLostOrDoubledWhileAServerIsUnwell(t *testing.T) {
 }
 
 func TestABatchIsKnownForAsManyBatchesAsTheWindowHolds(t *testing.T) {
+	t.Parallel()
 	s := chtest.Start(t)
 	l := open(t, s.DSN())
 	write(t, l, someBatch(1, 10))
@@ -181,6 +185,7 @@ func setWindow(s *chtest.Server, batches int) {
 }
 
 func TestAFullDiskKeepsABatchForLater(t *testing.T) {
+	t.Parallel()
 	eachProtocol(t, func(t *testing.T, s *chtest.Server, url string) {
 		l := open(t, url)
 		write(t, l, someBatch(1, 10))
@@ -197,6 +202,7 @@ func TestAFullDiskKeepsABatchForLater(t *testing.T) {
 }
 
 func TestAServerThatRefusesTheUserSaysSoWithoutThePassword(t *testing.T) {
+	t.Parallel()
 	eachProtocol(t, func(t *testing.T, s *chtest.Server, url string) {
 		s.Account("dnsfleet", "richtig")
 		refused := open(t, strings.Replace(url, "://", "://dnsfleet:geheim@", 1))
@@ -219,6 +225,7 @@ func wantRefused(t *testing.T, what string, err error, user, password string) {
 }
 
 func TestARetryMakesUpForMinutesThatADyingServerDidNotStore(t *testing.T) {
+	t.Parallel()
 	s := chtest.Start(t)
 	l := open(t, s.DSN())
 	write(t, l, someBatch(1, 100))
@@ -236,6 +243,7 @@ func TestARetryMakesUpForMinutesThatADyingServerDidNotStore(t *testing.T) {
 }
 
 func TestLostAnswersOfMoreBatchesThanTheWindowCountOnce(t *testing.T) {
+	t.Parallel()
 	s := chtest.Start(t)
 	l := open(t, s.DSN())
 	write(t, l, someBatch(1, 10))
@@ -260,6 +268,7 @@ func TestLostAnswersOfMoreBatchesThanTheWindowCountOnce(t *testing.T) {
 }
 
 func TestAServerThatHangsCostsNoMoreThanTheContext(t *testing.T) {
+	t.Parallel()
 	s := chtest.Start(t)
 	l := open(t, s.DSN())
 	write(t, l, someBatch(1, 10))

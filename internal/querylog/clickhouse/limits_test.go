@@ -35,6 +35,7 @@ func spread(seq uint64, n, hours int) querylog.Batch {
 }
 
 func TestChartsReadAsManyRowsWhateverTheNumberOfQueries(t *testing.T) {
+	t.Parallel()
 	s := chtest.Start(t)
 	l := open(t, s.NativeDSN())
 	today := time.Now().UTC().Truncate(24 * time.Hour)
@@ -77,6 +78,7 @@ func TestChartsReadAsManyRowsWhateverTheNumberOfQueries(t *testing.T) {
 }
 
 func TestAQuestionThatReadsTooMuchIsAskedToBeSmaller(t *testing.T) {
+	t.Parallel()
 	s := chtest.Start(t)
 	l := open(t, s.DSN())
 	write(t, l, spread(1, 10_000, 20))
@@ -96,6 +98,7 @@ func TestAQuestionThatReadsTooMuchIsAskedToBeSmaller(t *testing.T) {
 }
 
 func TestAQuestionThatTakesTooLongIsAskedToBeSmaller(t *testing.T) {
+	t.Parallel()
 	eachProtocol(t, func(t *testing.T, s *chtest.Server, url string) {
 		l := open(t, url)
 		write(t, l, someBatch(1, 10))
@@ -139,6 +142,7 @@ func (l *listener) take() []url.Values {
 }
 
 func TestEveryQuestionIsBoundedAndHasNoValueInItsText(t *testing.T) {
+	t.Parallel()
 	s := chtest.Start(t)
 	heard, url := listenTo(t, s)
 	l := open(t, url)
@@ -226,6 +230,7 @@ func TestALogIsNamedByItsHostsAndDatabase(t *testing.T) {
 }
 
 func TestEventsOfAClockGoneWildAreStored(t *testing.T) {
+	t.Parallel()
 	s := chtest.Start(t)
 	l := open(t, s.NativeDSN())
 	for seq, year := range []int{1, 1969, 1970, 2106, 2500} {

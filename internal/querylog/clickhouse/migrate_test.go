@@ -13,6 +13,7 @@ import (
 )
 
 func TestManyMayMigrateAtOnceAndAgain(t *testing.T) {
+	t.Parallel()
 	s := chtest.Start(t)
 	url := s.DSN()
 	makeLegacy(s)
@@ -37,6 +38,7 @@ func TestManyMayMigrateAtOnceAndAgain(t *testing.T) {
 }
 
 func TestALockHoldsAMigrationUntilItIsGoneOrItsOwnerDead(t *testing.T) {
+	t.Parallel()
 	s := chtest.Start(t)
 	lock := func(age time.Duration) {
 		s.Exec(fmt.Sprintf("CREATE TABLE dnsfleet_migrating (at DateTime) ENGINE = MergeTree ORDER BY at COMMENT '%d'", time.Now().Add(-age).Unix()))
@@ -74,6 +76,7 @@ func makeLegacy(s *chtest.Server) {
 }
 
 func TestOlderQueriesAreReadBesideTheNewOnes(t *testing.T) {
+	t.Parallel()
 	s := chtest.Start(t)
 	makeLegacy(s)
 	l := open(t, s.DSN())
@@ -108,6 +111,7 @@ func TestOlderQueriesAreReadBesideTheNewOnes(t *testing.T) {
 }
 
 func TestAChangedRetentionReachesTheTables(t *testing.T) {
+	t.Parallel()
 	s := chtest.Start(t)
 	write(t, open(t, s.DSN()), someBatch(1, 1))
 	l, err := clickhouse.Open(t.Context(), clickhouse.Options{URL: s.DSN(), Retention: 48 * time.Hour})
@@ -126,6 +130,7 @@ func TestAChangedRetentionReachesTheTables(t *testing.T) {
 }
 
 func TestALogThatMayNotMigrateSaysWhatIsMissing(t *testing.T) {
+	t.Parallel()
 	eachProtocol(t, func(t *testing.T, s *chtest.Server, url string) {
 		l := openWith(t, clickhouse.Options{URL: url, NoMigrate: true})
 		_, reading := l.Summary(t.Context(), fleet.QueryFilter{}, false)

@@ -33,6 +33,7 @@ func openWith(t *testing.T, o clickhouse.Options) *clickhouse.Log {
 }
 
 func TestAServerTakesBatchesOverItsNativeProtocolAlsoAfterItWasKilled(t *testing.T) {
+	t.Parallel()
 	s := startInstalled(t)
 	l := openWith(t, clickhouse.Options{URL: s.url("clickhouse", s.TCP, serverPassword), NoMigrate: true})
 	if err := l.Exec(t.Context(), plainTable); err != nil {
@@ -70,6 +71,7 @@ func TestAServerTakesBatchesOverItsNativeProtocolAlsoAfterItWasKilled(t *testing
 }
 
 func TestAServerOfAnotherAgeIsNamedAsSuch(t *testing.T) {
+	t.Parallel()
 	s := startInstalled(t)
 	l := openWith(t, clickhouse.Options{URL: s.url("clickhouse", s.TCP, serverPassword)})
 	version, err := l.Value(t.Context(), "SELECT version()")
@@ -88,6 +90,7 @@ func TestAServerOfAnotherAgeIsNamedAsSuch(t *testing.T) {
 }
 
 func TestAServerThatRefusesTheUserIsUnavailable(t *testing.T) {
+	t.Parallel()
 	s := startInstalled(t)
 	for name, url := range map[string]string{
 		"a wrong password":            s.url("clickhouse", s.TCP, "falsch"),
@@ -115,6 +118,7 @@ func TestAServerThatRefusesTheUserIsUnavailable(t *testing.T) {
 }
 
 func TestTLSOfTheNativeProtocolTrustsWhomTheOperatorTrusts(t *testing.T) {
+	t.Parallel()
 	s := startInstalled(t)
 	url := s.url("clickhouse", s.TLS, serverPassword) + "?secure=true"
 	dialed := 0

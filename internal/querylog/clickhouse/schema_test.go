@@ -44,6 +44,7 @@ func TestASchemaOfOneServerKnowsOfNoCluster(t *testing.T) {
 }
 
 func TestClickHouseReadsEveryStatementOfTheSchema(t *testing.T) {
+	t.Parallel()
 	s := chtest.Start(t)
 	statements := 0
 	for _, cluster := range []string{"", "fleet-1"} {

@@ -122,7 +122,7 @@ func (s *Server) LoseAnswers(n int) { s.control(fmt.Sprintf("lose?n=%d", n)) }
 // Delay makes every answer that much later, to the millisecond.
 func (s *Server) Delay(d time.Duration) { s.control(fmt.Sprintf("delay?n=%d", d.Milliseconds())) }
 
-// Account lets in clients only that sign in with it, until Restart. Exec and Value need not.
+// Account lets in clients only that sign in with it, until Restart; no user lets in anybody. Exec and Value need not.
 func (s *Server) Account(user, password string) {
 	s.control("account?" + url.Values{"user": {user}, "password": {password}}.Encode())
 }

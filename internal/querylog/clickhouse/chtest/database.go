@@ -14,3 +14,13 @@ func (s *Server) Database() (name, overHTTP, native string) {
 	s.Exec("CREATE DATABASE " + name)
 	return name, strings.TrimSuffix(s.DSN(), "default") + name, strings.TrimSuffix(s.NativeDSN(), "default") + name
 }
+
+// Clear drops the tables of the default database and ends what Delay and Account asked for.
+func (s *Server) Clear() {
+	s.t.Helper()
+	s.Delay(0)
+	s.Account("", "")
+	for table := range strings.FieldsSeq(s.Value("SELECT arrayStringConcat(groupArray(name), ' ') FROM system.tables WHERE database = 'default'")) {
+		s.Exec("DROP TABLE IF EXISTS " + table + " SYNC")
+	}
+}

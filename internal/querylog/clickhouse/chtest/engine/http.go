@@ -36,7 +36,11 @@ func (w web) routes() http.Handler {
 	mux.HandleFunc("POST /chtest/delay", number(func(ms int64) { w.delay.Store(ms * int64(time.Millisecond)) }))
 	mux.HandleFunc("POST /chtest/die", func(http.ResponseWriter, *http.Request) { w.die.Store(true) })
 	mux.HandleFunc("POST /chtest/account", func(_ http.ResponseWriter, r *http.Request) {
-		w.account.Store(&account{r.FormValue("user"), r.FormValue("password")})
+		a := &account{r.FormValue("user"), r.FormValue("password")}
+		if a.user == "" {
+			a = nil
+		}
+		w.account.Store(a)
 	})
 	mux.HandleFunc("POST /chtest/count", number(func(on int64) { w.count.Store(on != 0) }))
 	mux.HandleFunc("POST /chtest/read", func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, w.read.Load()) })
