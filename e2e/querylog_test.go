@@ -75,7 +75,7 @@ func (f *fleetUnderTest) logHolds(within time.Duration, from, source string, sen
 		if !s.Enabled || s.Source != source || len(s.Missing) > 0 {
 			return fmt.Errorf("got %+v, want a %s log that misses nobody", s, source)
 		}
-		var all, total = counts{}, int64(0)
+		all, total := counts{}, int64(0)
 		for id, want := range sent {
 			got := counts{}
 			for _, g := range s.Groups {
