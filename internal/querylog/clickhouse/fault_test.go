@@ -120,42 +120,41 @@ func TestAWriteThatASlowServerFinishesLaterCountsOnce(t *testing.T) {
 
 func TestNothingIsLostOrDoubledWhileAServerIsUnwell(t *testing.T) {
 	t.Parallel()
-	eachProtocol(t, func(t *testing.T, s *chtest.Server, url string) {
-		const batches, events = 60, 50
-		logs := []*clickhouse.Log{open(t, url), open(t, url)}
-		write(t, logs[0], someBatch(1, events))
-		began, failed, deaths := time.Now(), 0, 0
-		for seq := uint64(2); seq <= batches; seq++ {
-			switch {
-			case seq%25 == 0:
-				s.DieAfterInsert()
-				deaths++
-			case seq%7 == 0:
-				s.LoseAnswers(1)
-			case seq == 31:
+	s := chtest.Start(t)
+	const batches, events = 60, 50
+	logs := []*clickhouse.Log{open(t, s.NativeDSN()), open(t, s.DSN())}
+	write(t, logs[0], someBatch(1, events))
+	began, failed, deaths := time.Now(), 0, 0
+	for seq := uint64(2); seq <= batches; seq++ {
+		switch {
+		case seq%25 == 0:
+			s.DieAfterInsert()
+			deaths++
+		case seq%7 == 0:
+			s.LoseAnswers(1)
+		case seq == 31:
+			s.Restart()
+			deaths++
+		}
+		for try := 0; ; try++ {
+			if logs[try%2].Write(t.Context(), someBatch(seq, events)) == nil {
+				break
+			}
+			if failed++; seq%25 == 0 && try == 0 {
+				s.WaitDead()
 				s.Restart()
-				deaths++
 			}
-			for try := 0; ; try++ {
-				if logs[try%2].Write(t.Context(), someBatch(seq, events)) == nil {
-					break
-				}
-				if failed++; seq%25 == 0 && try == 0 {
-					s.WaitDead()
-					s.Restart()
-				}
-				if try > 20 {
-					t.Fatalf("batch %d is never stored", seq)
-				}
+			if try > 20 {
+				t.Fatalf("batch %d is never stored", seq)
 			}
 		}
-		t.Logf("%d batches of %d events by two primaries, %d writes failed, the server ended %d times: %s", batches, events, failed, deaths,
-			time.Since(began).Round(time.Millisecond))
-		if failed < batches/8 {
-			t.Errorf("failed writes: got %d, want at least %d", failed, batches/8)
-		}
-		wantCounts(t, s, batches*events)
-	})
+	}
+	t.Logf("%d batches of %d events by two primaries, %d writes failed, the server ended %d times: %s", batches, events, failed, deaths,
+		time.Since(began).Round(time.Millisecond))
+	if failed < batches/8 {
+		t.Errorf("failed writes: got %d, want at least %d", failed, batches/8)
+	}
+	wantCounts(t, s, batches*events)
 }
 
 func TestABatchIsKnownForAsManyBatchesAsTheWindowHolds(t *testing.T) {

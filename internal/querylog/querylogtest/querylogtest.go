@@ -30,25 +30,28 @@ func patience() time.Duration { return 2*time.Minute + time.Duration(*events)*ti
 type Opener func(t *testing.T) (querylog.Sink, querylog.Reader)
 
 // Run runs the suite. newLog makes an empty log that keeps at least a week.
-func Run(t *testing.T, newLog func(t *testing.T) Opener) { run(t, newLog, 1) }
-
-// RunBrief runs the suite with a quarter of the questions: for another way to a log that has answered all of them.
-func RunBrief(t *testing.T, newLog func(t *testing.T) Opener) { run(t, newLog, 4) }
-
-// run asks one of so many questions.
-func run(t *testing.T, newLog func(t *testing.T) Opener, oneOf int) {
-	t.Helper()
-	t.Run("answers", func(t *testing.T) {
-		sink, reader := newLog(t)(t)
-		l := generate(*events)
-		l.write(t, sink)
-		var off deviations
-		t.Run("questions", func(t *testing.T) { testAnswers(t, l, reader, &off, oneOf) })
-		off.log(t)
-		t.Run("pages", func(t *testing.T) { testPaging(t, l, sink, reader) }) // last: it adds events
-	})
+func Run(t *testing.T, newLog func(t *testing.T) Opener) {
+	t.Run("answers", func(t *testing.T) { testLog(t, newLog, 1) })
 	t.Run("identity of batches", func(t *testing.T) { testIdentity(t, newLog) })
 	t.Run("bad input", func(t *testing.T) { testBadInput(t, newLog) })
+}
+
+// RunBrief asks a quarter of the suite's questions and does nothing else: for another way to a log that has passed Run.
+func RunBrief(t *testing.T, newLog func(t *testing.T) Opener) {
+	t.Helper()
+	t.Run("answers", func(t *testing.T) { testLog(t, newLog, 4) })
+}
+
+// testLog writes a log and asks one of so many questions about it.
+func testLog(t *testing.T, newLog func(t *testing.T) Opener, oneOf int) {
+	t.Helper()
+	sink, reader := newLog(t)(t)
+	l := generate(*events)
+	l.write(t, sink)
+	var off deviations
+	t.Run("questions", func(t *testing.T) { testAnswers(t, l, reader, &off, oneOf) })
+	off.log(t)
+	t.Run("pages", func(t *testing.T) { testPaging(t, l, sink, reader) }) // last: it adds events
 }
 
 func limited(t *testing.T) context.Context {
