@@ -1,9 +1,10 @@
 package upstream
 
 import (
-	"github.com/miekg/dns"
+	"context"
+	"net"
 
-	"dnsfleet/internal/dns/upstream/wire"
+	"github.com/miekg/dns"
 )
 
 // NewQuery is the question as it is sent to upstreams: recursion and the AD bit asked for, the client's DO and CD kept,
@@ -13,6 +14,10 @@ func NewQuery(q dns.Question, do, cd bool) *dns.Msg {
 	query.RecursionDesired = true
 	query.AuthenticatedData = true
 	query.CheckingDisabled = cd
-	query.SetEdns0(wire.UDPSize, do)
+	query.SetEdns0(udpSize, do)
 	return query
+}
+
+func dialPlain(ctx context.Context, network, address string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, network, address)
 }
