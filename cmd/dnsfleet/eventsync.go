@@ -20,25 +20,21 @@ const logPrimary = "primary"
 const primaryTimeout = 5 * time.Second
 
 // primaryTarget sends an instance's events over the sync API.
-func primaryTarget(n *instance, client *replica.Client) (logTarget, error) {
-	codec, err := batch.NewCodec()
-	if err != nil {
-		return logTarget{}, err
-	}
+func primaryTarget(n *instance, client *replica.Client) logTarget {
 	sender := replica.NewEventSender(replica.EventSenderOptions{
 		Client: client, OnInterval: func(d time.Duration) { n.events.recorder.SetInterval(d) }, Log: n.log,
 	})
-	return logTarget{kind: logPrimary, name: sender.QueryLog, sink: primarySink{sender, codec}, timeout: primaryTimeout}, nil
+	return logTarget{kind: logPrimary, name: sender.QueryLog, sink: primarySink{n, sender}, timeout: primaryTimeout}
 }
 
-// primarySink is the sync API as a sink.
+// primarySink is the sync API as a sink. It is made before the instance's event log, whose codec it shares.
 type primarySink struct {
-	sender *replica.EventSender
-	codec  *batch.Codec
+	instance *instance
+	sender   *replica.EventSender
 }
 
 func (s primarySink) Write(ctx context.Context, b querylog.Batch) error {
-	body, err := s.codec.Encode(b)
+	body, err := s.instance.events.codec.Encode(b)
 	if err != nil {
 		return err
 	}

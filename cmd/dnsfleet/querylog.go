@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,9 +75,6 @@ func openSQLiteLog(ctx context.Context, cfg instanceConfig, path string, log *sl
 }
 
 func openClickHouseLog(ctx context.Context, cfg instanceConfig, text string, dial dialFunc, log *slog.Logger) (logTarget, error) {
-	if u, err := url.Parse(text); err == nil && u.User == nil && u.Hostname() == "" {
-		return logTarget{}, fmt.Errorf("%w: DNSFLEET_QUERYLOG_URL=%s: must name a host, as in clickhouse://user:password@clickhouse.lan:9000/dnsfleet", errConfig, redacted)
-	}
 	opened, err := clickhouse.Open(ctx, clickhouse.Options{
 		URL: text, Retention: cfg.QueryLogRetention, Cluster: cfg.ClickHouseCluster, NoMigrate: cfg.Migrate == "off", DialContext: dial, Log: log,
 	})

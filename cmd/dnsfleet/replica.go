@@ -81,7 +81,7 @@ func newFollowing(ctx context.Context, cfg replicaConfig, wall func() time.Time,
 			return logTarget{}, err
 		}
 		if cfg.QueryLogURL == "" || cfg.QueryLogURL == logPrimary {
-			return primaryTarget(n, r.client)
+			return primaryTarget(n, r.client), nil
 		}
 		return openTarget(ctx, cfg.instanceConfig, "", n.dialer.DialContext, log)
 	})

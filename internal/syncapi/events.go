@@ -21,7 +21,7 @@ type EventStore interface {
 	// be stored, fleet.ErrNotYours that it is a batch of another instance; any other error, fleet.ErrUnavailable foremost,
 	// that it may be sent again.
 	StoreEvents(ctx context.Context, instanceID string, body []byte) error
-	// QueryLog is what keeps the events, by the name that answers have for it: clickhouse or sqlite.
+	// QueryLog names the log that keeps the events; see fleet.Report.QueryLog.
 	QueryLog() string
 }
 

@@ -112,7 +112,8 @@ func (s *EventSender) Send(ctx context.Context, body []byte) error {
 	return nil
 }
 
-// QueryLog is what keeps the events, as a primary said last: clickhouse, sqlite, off, or "" before the first answer.
+// QueryLog names the log that keeps the events, as a primary said last; "" before the first answer. See
+// fleet.Report.QueryLog.
 func (s *EventSender) QueryLog() string {
 	if name := s.queryLog.Load(); name != nil {
 		return *name
