@@ -6,13 +6,15 @@
 //  2. what is no query that is served gets FORMERR, NOTIMP, BADVERS or REFUSED;
 //  3. without a policy the answer is SERVFAIL with EDE 14;
 //  4. local records and special-use names answer;
-//  5. rules block, unless blocking is paused;
+//  5. rules block or rewrite, unless blocking is paused;
 //  6. the cache answers;
-//  7. an upstream answers, once for all who ask the same at the same time; if none does, an expired answer is served.
+//  7. an upstream answers, once for all who ask the same at the same time; if none does, an expired answer is served;
+//  8. rules block what an answer leads to or holds: targets of aliases, and addresses.
 package dns
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -62,6 +64,8 @@ type Options struct {
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	// Recorder takes every query's event; nil = nobody.
 	Recorder Recorder
+	// UpstreamCAs are whom DoT and DoH upstreams are verified by; nil = the system's.
+	UpstreamCAs *x509.CertPool
 	// Exchanges is told of upstream exchanges; nil = nobody.
 	Exchanges ExchangeObserver
 	// MaxInFlight bounds the queries that wait for upstreams; what comes on top is dropped. 0 = 4096.
@@ -78,6 +82,8 @@ type Engine struct {
 	lists *lists.Manager
 	cache *cache.Cache
 	pause pauseState
+
+	upstreams *upstream.Pool
 
 	inFlight chan struct{} // one for each query that waits for an upstream
 	flights  flights
@@ -117,7 +123,10 @@ func New(o Options) (*Engine, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	e := &Engine{opts: o, cache: cache.New(o.Now), inFlight: make(chan struct{}, o.MaxInFlight)}
+	e := &Engine{
+		opts: o, cache: cache.New(o.Now), inFlight: make(chan struct{}, o.MaxInFlight),
+		upstreams: upstream.NewPool(upstream.Options{Dial: o.DialContext, Observer: o.Exchanges, RootCAs: o.UpstreamCAs, Now: o.Now}),
+	}
 	dir := ""
 	if o.DataDir != "" {
 		dir = filepath.Join(o.DataDir, "lists")
@@ -187,11 +196,13 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return e.lists.Run(ctx) })
+	g.Go(func() error { return e.upstreams.Run(ctx) })
 	if server != nil {
 		g.Go(func() error { return server.Serve(ctx, e.handle) })
 	}
 	err := g.Wait()
 	e.flights.wait()
+	e.upstreams.Close()
 	return err
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/miekg/dns"
 
 	"dnsfleet/internal/dns/message"
+	"dnsfleet/internal/dns/rules"
 	"dnsfleet/internal/fleet"
 )
 
@@ -20,6 +21,9 @@ type request struct {
 	client   netip.Addr // unmapped, without zone
 	protocol string     // udp or tcp
 	arrived  time.Time
+
+	rewrite *rules.Rewrite // what a rule says instead of the upstream and needs one for; nil for none
+	inspect bool           // the rules have a say in what the answer holds
 }
 
 // answer is what becomes of a query. msg is nil when nothing is to be sent.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 	"dnsfleet/internal/dns/local"
 	"dnsfleet/internal/dns/rules"
 	"dnsfleet/internal/dns/upstream"
+	"dnsfleet/internal/dns/upstream/address"
 	"dnsfleet/internal/fleet"
 )
 
@@ -19,7 +21,7 @@ type state struct {
 	doc       fleet.PolicyDoc
 	zone      *local.Zone
 	rules     *rules.Set
-	upstreams *upstream.Group
+	upstreams *upstream.Router
 }
 
 // Apply puts a policy in force, whole and at once, while queries are served; what it no longer says is gone. It does not
@@ -44,11 +46,13 @@ func (e *Engine) Apply(ctx context.Context, doc fleet.PolicyDoc) (unapplied []st
 	report("records", unusable)
 
 	before := e.state.Load()
-	next.upstreams, unusable = e.upstreamGroup(p, before)
-	report("upstreams", unusable)
-	if p.UpstreamStrategy != "failover" && p.UpstreamStrategy != "" {
-		unapplied = append(unapplied, "upstream_strategy")
+	own := e.opts.Listen
+	if e.server != nil {
+		own = e.addrs()
 	}
+	var unreachable []string
+	next.upstreams, unreachable = e.upstreams.Use(p, own)
+	unapplied = append(unapplied, unreachable...)
 
 	e.lists.Apply(p.Lists)
 	var badAllow, badDeny []int
@@ -63,31 +67,19 @@ func (e *Engine) Apply(ctx context.Context, doc fleet.PolicyDoc) (unapplied []st
 	}
 	slices.Sort(unapplied)
 	e.opts.Log.DebugContext(ctx, "engine works by another policy", "revision", doc.Revision, "hash", doc.Hash, "rules", next.rules.String(), "unapplied", len(unapplied))
+	debug.FreeOSMemory() // compiling large lists leaves as much behind as it makes
 	return unapplied, nil
 }
 
-// upstreamGroup keeps the group, and what it knows of its members' health, when the policy's upstreams are the same.
-func (e *Engine) upstreamGroup(p fleet.Policy, before *state) (*upstream.Group, []int) {
-	usable := slices.Clone(p.Upstreams)
-	own := e.opts.Listen
-	if e.server != nil {
-		own = e.addrs()
-	}
-	for i := range usable {
-		if upstream.Own(usable[i], own) {
-			usable[i].Address = "" // asking ourselves would go round for ever
-		}
-	}
-	group, unusable := upstream.New(usable, upstream.Options{Dial: e.opts.DialContext, Observer: e.opts.Exchanges, Now: e.opts.Now})
-	if before != nil && sameUpstreams(before.doc.Policy, p) {
-		group = before.upstreams
-	}
-	return group, unusable
-}
-
+// sameUpstreams reports whether two policies ask the same upstreams about everything.
 func sameUpstreams(a, b fleet.Policy) bool {
-	return slices.EqualFunc(a.Upstreams, b.Upstreams, func(x, y fleet.PolicyUpstream) bool {
-		return x.Address == y.Address && slices.Equal(x.Bootstrap, y.Bootstrap)
+	same := func(a, b []fleet.PolicyUpstream) bool {
+		return slices.EqualFunc(a, b, func(x, y fleet.PolicyUpstream) bool {
+			return x.Address == y.Address && slices.Equal(x.Bootstrap, y.Bootstrap)
+		})
+	}
+	return same(a.Upstreams, b.Upstreams) && slices.EqualFunc(a.Conditional, b.Conditional, func(x, y fleet.PolicyConditional) bool {
+		return x.Suffix() == y.Suffix() && same(x.Upstreams, y.Upstreams)
 	})
 }
 
@@ -131,9 +123,20 @@ func CheckPolicy(p fleet.Policy) error {
 		why := strings.TrimPrefix(err.Error(), fleet.ErrInvalid.Error()+": ")
 		return fmt.Errorf("%w: policy: %s[%d]: %s", fleet.ErrInvalid, path, i, why)
 	}
-	for i, u := range p.Upstreams {
-		if err := upstream.Check(u); err != nil && !errors.Is(err, upstream.ErrUnsupported) {
-			return bad("upstreams", i, err)
+	upstreams := func(path string, upstreams []fleet.PolicyUpstream) error {
+		for i, u := range upstreams {
+			if err := address.Check(u); err != nil && !errors.Is(err, address.ErrUnsupported) {
+				return bad(path, i, err)
+			}
+		}
+		return nil
+	}
+	if err := upstreams("upstreams", p.Upstreams); err != nil {
+		return err
+	}
+	for i, c := range p.Conditional {
+		if err := upstreams(fmt.Sprintf("conditional[%d].upstreams", i), c.Upstreams); err != nil {
+			return err
 		}
 	}
 	for i, l := range p.Lists {

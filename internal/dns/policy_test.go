@@ -135,8 +135,8 @@ func TestPauseEndsByItselfAndResumeEndsIt(t *testing.T) {
 func TestWhatThisReleaseCannotDoIsReportedAndTheRestApplies(t *testing.T) {
 	up := serveUpstream(t, zoneHandler(t, "www.test. 300 IN A 192.0.2.1"))
 	b := startWithout(t, nil)
-	p := policyOf("https://dns.quad9.net/dns-query", up.url(), "udp://"+b.addr, "udp://host:99999")
-	p.UpstreamStrategy = "fastest"
+	p := policyOf("quic://dns.example", up.url(), "udp://"+b.addr, "udp://host:99999")
+	p.UpstreamStrategy = "luck"
 	p.Deny, p.Allow = []string{"/(/", "ads.test"}, []string{"not a name"}
 	p.Records = []fleet.PolicyRecord{{Name: "a.test", Type: "A", Value: "::1"}, {Name: "own.test", Type: "A", Value: "10.0.0.1"}}
 	got := b.apply(t, p, 1)
@@ -161,7 +161,7 @@ func TestCheckPolicyNamesTheFirstThingThatCannotWork(t *testing.T) {
 	}{
 		{"the default policy is fine", func(*fleet.Policy) {}, ""},
 		{"kinds of upstream that come later are fine", func(p *fleet.Policy) {
-			p.Upstreams = []fleet.PolicyUpstream{{Address: "https://dns.quad9.net/dns-query", Bootstrap: []string{"9.9.9.9"}}, {Address: "tls://9.9.9.9"}}
+			p.Upstreams = []fleet.PolicyUpstream{{Address: "https://dns.quad9.net/dns-query", Bootstrap: []string{"9.9.9.9"}}, {Address: "quic://9.9.9.9"}}
 		}, ""},
 		{"an upstream with an unknown scheme", func(p *fleet.Policy) { p.Upstreams[1].Address = "gopher://x" }, "upstreams[1]"},
 		{"an upstream with a bad bootstrap", func(p *fleet.Policy) { p.Upstreams[0].Bootstrap = []string{"dns.example"} }, "upstreams[0]"},

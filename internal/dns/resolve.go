@@ -2,6 +2,7 @@ package dns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -30,14 +31,12 @@ func (e *Engine) resolveNow(st *state, r *request) (a answer, now bool) {
 		}
 		return localAnswer(r, found), true
 	}
-	if decision := st.rules.Match(q.Name); decision.Blocked {
-		if _, paused := e.PausedUntil(); !paused {
-			return blockedAnswer(r, decision, st.doc.Policy.BlockMode), true
-		}
+	if a, now = e.judge(st, r); now || r.rewrite != nil {
+		return a, now
 	}
 	hit := e.cache.Get(keyOf(q))
 	if hit.State == cache.Fresh {
-		return cachedAnswer(r, hit.Msg), true
+		return e.inspected(st, r, cachedAnswer(r, hit.Msg)), true
 	}
 	return answer{}, false
 }
@@ -48,7 +47,10 @@ func (e *Engine) resolve(ctx context.Context, st *state, r *request) answer {
 	if found, ok := st.zone.Lookup(q.Name, q.Question.Qtype); ok {
 		return e.chase(ctx, st, r, found)
 	}
-	return e.ask(ctx, st, r, keyOf(q))
+	if r.rewrite != nil {
+		return e.follow(ctx, st, r)
+	}
+	return e.inspected(st, r, e.ask(ctx, st, r, keyOf(q)))
 }
 
 // chase follows a local alias out of the zone. The policy's own alias is not checked against the rules: whoever wrote
@@ -96,6 +98,11 @@ func (e *Engine) ask(ctx context.Context, st *state, r *request, key cache.Key) 
 	switch {
 	case failed && old.State == cache.Stale:
 		return staleAnswer(r, old.Msg)
+	case errors.Is(got.err, upstream.ErrCachedFailure):
+		return answer{
+			msg: r.query.Reply(dns.RcodeServerFailure), outcome: fleet.Servfail,
+			ede: &message.EDE{Code: dns.ExtendedErrorCodeCachedError},
+		}
 	case got.err != nil:
 		e.opts.Log.DebugContext(ctx, "no upstream answered", "err", got.err)
 		return answer{

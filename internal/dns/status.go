@@ -3,6 +3,8 @@ package dns
 import (
 	"strings"
 
+	"github.com/miekg/dns"
+
 	"dnsfleet/internal/fleet"
 )
 
@@ -12,7 +14,7 @@ type Decision struct {
 	Blocked bool   `json:"blocked"`
 	Rule    string `json:"rule"` // "" when none matches
 	List    string `json:"list"` // "" when the rule is the policy's own
-	// Reason is allow, deny, exception, list or no_rule: what decided; or paused, when a rule would block if blocking
+	// Reason is allow, deny, exception, list, rewrite or no_rule: what decided; or paused, when a rule would block if blocking
 	// were not paused.
 	Reason string `json:"reason"`
 }
@@ -25,8 +27,8 @@ func (e *Engine) Check(name string) Decision {
 	if st == nil {
 		return d
 	}
-	match := st.rules.Match(domain)
-	d.Blocked, d.Rule, d.List, d.Reason = match.Blocked, match.Rule, match.List, string(match.Kind)
+	match := st.rules.Match(domain, dns.TypeA)
+	d.Blocked, d.Rule, d.List, d.Reason = match.Blocked, match.Rule(), match.List, string(match.Kind)
 	if _, paused := e.PausedUntil(); paused && d.Blocked {
 		d.Blocked, d.Reason = false, "paused"
 	}

@@ -17,6 +17,9 @@ type Policy struct {
 	BlockMode        BlockMode        `json:"block_mode"`
 	Cache            CachePolicy      `json:"cache"`
 	Records          []PolicyRecord   `json:"records"`
+	// Conditional is left out when empty: a release that does not know it has nothing to report then, and the hash of a
+	// policy without it stays what it was.
+	Conditional []PolicyConditional `json:"conditional,omitempty"`
 }
 
 // PolicyUpstream is a resolver that queries are forwarded to.

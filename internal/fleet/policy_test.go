@@ -21,6 +21,9 @@ deny: ["ads.example"]
 block_mode: {address: [192.0.2.80]}
 cache: {max_bytes: 64MiB, min_ttl: 0s, max_ttl: 24h, serve_stale: 1d}
 records: [{name: nas.home.arpa, type: A, value: 192.168.1.10}]
+conditional:
+- {domain: corp.example, upstreams: [{address: "tls://dns.corp.example", bootstrap: ["10.0.0.53"]}, {address: "10.0.0.54"}]}
+- {domain: 1.168.192.in-addr.arpa, upstreams: [{address: 192.168.1.1}]}
 `
 
 func TestAPolicySurvivesJSON(t *testing.T) {
@@ -51,18 +54,26 @@ func TestAPolicySurvivesJSON(t *testing.T) {
 
 func TestAPolicyIsReadStrictlyWhereItIsEdited(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
-		"an unknown key":                 {"blocklists: []", "unknown key blocklists"},
-		"an unknown key deep inside":     {"lists: [{name: a, url: 'file:///a'}, {name: b, url: 'file:///b', colour: red}]", "lists[1].colour"},
-		"a wrong type":                   {"allow: 5", "allow"},
-		"a strategy that does not exist": {"upstream_strategy: luck", "upstream_strategy"},
-		"a block mode that does not":     {"block_mode: laugh", "block_mode"},
-		"a negative duration":            {"cache: {max_ttl: -5s}", "cache"},
-		"a size that overflows":          {"cache: {max_bytes: 99999999999GiB}", "cache"},
-		"two lists of one name":          {"lists: [{name: a, url: 'file:///a'}, {name: a, url: 'file:///b'}]", "lists[1].name"},
-		"a list that is no URL":          {"lists: [{name: a, url: 'ftp://x/y'}]", "lists[0].url"},
-		"broken YAML":                    {"allow: [", "policy"},
-		"two documents":                  {"allow: []\n---\nallow: []", "more than one document"},
-		"a list instead of a map":        {"- a", "policy"},
+		"an unknown key":                                {"blocklists: []", "unknown key blocklists"},
+		"an unknown key deep inside":                    {"lists: [{name: a, url: 'file:///a'}, {name: b, url: 'file:///b', colour: red}]", "lists[1].colour"},
+		"a wrong type":                                  {"allow: 5", "allow"},
+		"a strategy that does not exist":                {"upstream_strategy: luck", "upstream_strategy"},
+		"a block mode that does not":                    {"block_mode: laugh", "block_mode"},
+		"a negative duration":                           {"cache: {max_ttl: -5s}", "cache"},
+		"a size that overflows":                         {"cache: {max_bytes: 99999999999GiB}", "cache"},
+		"two lists of one name":                         {"lists: [{name: a, url: 'file:///a'}, {name: a, url: 'file:///b'}]", "lists[1].name"},
+		"a list that is no URL":                         {"lists: [{name: a, url: 'ftp://x/y'}]", "lists[0].url"},
+		"a key nobody knows in an upstream of a domain": {"conditional: [{domain: a, upstreams: [{address: '1.1.1.1', port: 5}]}]", "conditional[0].upstreams[0].port"},
+		"a domain without upstreams":                    {"conditional: [{domain: corp.example}]", "conditional[0].upstreams"},
+		"an upstream of a domain without address":       {"conditional: [{domain: corp.example, upstreams: [{address: ' '}]}]", "conditional[0].upstreams[0].address"},
+		"upstreams without a domain":                    {"conditional: [{upstreams: [{address: '1.1.1.1'}]}]", "conditional[0].domain"},
+		"the root as a domain":                          {"conditional: [{domain: '.', upstreams: [{address: '1.1.1.1'}]}]", "conditional[0].domain"},
+		"a network instead of its reverse zone":         {"conditional: [{domain: '192.168.1.0/24', upstreams: [{address: '1.1.1.1'}]}]", "conditional[0].domain"},
+		"a domain with an empty label":                  {"conditional: [{domain: a..b, upstreams: [{address: '1.1.1.1'}]}]", "conditional[0].domain"},
+		"one domain twice, written differently":         {"conditional: [{domain: a.b, upstreams: [{address: '1.1.1.1'}]}, {domain: A.b., upstreams: [{address: '1.1.1.2'}]}]", "conditional[1].domain"},
+		"broken YAML":                                   {"allow: [", "policy"},
+		"two documents":                                 {"allow: []\n---\nallow: []", "more than one document"},
+		"a list instead of a map":                       {"- a", "policy"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := fleet.ParsePolicy([]byte(c.text))
@@ -70,6 +81,26 @@ func TestAPolicyIsReadStrictlyWhereItIsEdited(t *testing.T) {
 				t.Errorf("got %v, want ErrInvalid that names %q", err, c.want)
 			}
 		})
+	}
+}
+
+func TestAPolicyWithoutConditionalForwardingSaysNothingOfIt(t *testing.T) {
+	p := fleet.DefaultPolicy()
+	text, err := json.Marshal(p)
+	if err != nil || strings.Contains(string(text), "conditional") {
+		t.Errorf("got %s, %v, want no key that an older release would report", text, err)
+	}
+	with := p
+	with.Conditional = []fleet.PolicyConditional{}
+	if p.Hash() != with.Hash() {
+		t.Error("none and an empty list: got different hashes")
+	}
+	with.Conditional = []fleet.PolicyConditional{{Domain: "Corp.Example.", Upstreams: []fleet.PolicyUpstream{{Address: "10.0.0.1"}}}}
+	if p.Hash() == with.Hash() {
+		t.Error("a policy with conditional forwarding: got the hash of one without")
+	}
+	if got := with.Conditional[0].Suffix(); got != "corp.example" {
+		t.Errorf("suffix: got %q, want corp.example", got)
 	}
 }
 

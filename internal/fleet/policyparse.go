@@ -164,6 +164,9 @@ func (p Policy) Validate() error {
 			return bad(fmt.Sprintf("upstreams[%d].address", i), "is required")
 		}
 	}
+	if err := validateConditional(p.Conditional, bad); err != nil {
+		return err
+	}
 	names := map[string]bool{}
 	for i, l := range p.Lists {
 		path := fmt.Sprintf("lists[%d]", i)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -25,6 +26,10 @@ type meta struct {
 	SHA256       string    `json:"sha256"`
 	UpdatedAt    time.Time `json:"updated_at"`
 	CheckedAt    time.Time `json:"checked_at"`
+
+	// Of a newer list that is held back: since when, and how many rules it holds.
+	HeldSince   time.Time `json:"held_since,omitzero"`
+	HeldEntries int       `json:"held_entries,omitempty"`
 }
 
 // copyPath is where the copy of a source is. Its name comes from the URL, so that a list may be renamed.
@@ -49,7 +54,8 @@ func (m *Manager) readCopy(source fleet.PolicyList) (*rules.List, meta, error) {
 		return nil, meta{}, err
 	}
 	defer f.Close()
-	list, err := rules.ReadList(source.Name, f)
+	sum := sha256.New()
+	list, err := rules.ReadList(source.Name, io.TeeReader(f, sum))
 	if err != nil {
 		return nil, meta{}, err
 	}
@@ -61,7 +67,7 @@ func (m *Manager) readCopy(source fleet.PolicyList) (*rules.List, meta, error) {
 	if err == nil {
 		err = json.Unmarshal(text, &kept)
 	}
-	if err != nil || kept.URL != source.URL { // the copy is good all the same; it will be fetched anew
+	if err != nil || kept.URL != source.URL || kept.SHA256 != hex.EncodeToString(sum.Sum(nil)) { // the copy is good all the same; it will be fetched anew
 		kept = meta{URL: source.URL}
 	}
 	return list, kept, nil

@@ -1,8 +1,6 @@
 package lists
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -19,42 +17,36 @@ import (
 )
 
 const (
-	maxSize     = 256 << 20
-	fetchLimit  = 10 * time.Minute // for all of one list
-	stallLimit  = 30 * time.Second // without a byte
-	sniffLength = 512
+	defaultMaxSize = 256 << 20
+	fetchLimit     = 10 * time.Minute // for all of one list
+	stallLimit     = 30 * time.Second // without a byte
+	sniffLength    = 512
 )
 
-// Why a body is refused.
-var (
-	errHTML    = errors.New("is an HTML page, not a list")
-	errEmpty   = errors.New("is empty")
-	errNoRules = errors.New("holds no rule that is understood")
-	errTooBig  = fmt.Errorf("is larger than %d MiB", maxSize>>20)
-	errStalled = fmt.Errorf("sent nothing for %v", stallLimit)
-)
+var errStalled = fmt.Errorf("sent nothing for %v", stallLimit)
 
 // fetched is what a fetch brought; list is nil when the content is what it was. keepErr says why it could not be kept
-// on disk: the list is used all the same.
+// on disk: the list is used all the same. The meta of a list that is held back says so.
 type fetched struct {
 	list    *rules.List
 	meta    meta
 	keepErr error
 }
 
-// fetch reads the source and, when it has changed and is good, stores it as the last good copy.
-func (m *Manager) fetch(ctx context.Context, source fleet.PolicyList, kept meta, have bool) (fetched, error) {
+// fetch reads the source and, when it has changed and is good, stores it as the last good copy. old is the copy in use,
+// nil when there is none; kept is what is known of it.
+func (m *Manager) fetch(ctx context.Context, source fleet.PolicyList, kept meta, old *rules.List) (fetched, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, fetchLimit, fmt.Errorf("took longer than %v", fetchLimit))
 	defer cancel()
 	if isFile(source.URL) {
-		return m.fetchFile(source, kept, have)
+		return m.fetchFile(source, kept, old)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, source.URL, nil)
 	if err != nil {
 		return fetched{}, err
 	}
 	req.Header.Set("User-Agent", "dnsfleet")
-	if have {
+	if old != nil {
 		setIf(req.Header, "If-None-Match", kept.ETag)
 		setIf(req.Header, "If-Modified-Since", kept.LastModified)
 	}
@@ -68,21 +60,35 @@ func (m *Manager) fetch(ctx context.Context, source fleet.PolicyList, kept meta,
 	}
 	defer res.Body.Close()
 	switch {
-	case res.StatusCode == http.StatusNotModified && have:
-		kept.CheckedAt = m.Now().UTC()
-		return fetched{meta: kept, keepErr: m.saveMeta(source, kept)}, nil
+	case res.StatusCode == http.StatusNotModified && old != nil:
+		return m.unchanged(source, kept), nil
 	case res.StatusCode != http.StatusOK:
 		return fetched{}, fmt.Errorf("source answers %s", res.Status)
 	}
-	kept.ETag, kept.LastModified = res.Header.Get("ETag"), res.Header.Get("Last-Modified")
-	got, err := m.take(source, &stallReader{res.Body, watchdog}, kept, have)
+	next := kept
+	next.ETag, next.LastModified = res.Header.Get("ETag"), res.Header.Get("Last-Modified")
+	got, err := m.take(source, &stallReader{res.Body, watchdog}, kept, next, old)
 	if err != nil {
 		return fetched{}, causeOf(ctx, err)
 	}
 	return got, nil
 }
 
-func (m *Manager) fetchFile(source fleet.PolicyList, kept meta, have bool) (fetched, error) {
+// checkRedirect follows redirects to other web addresses, but not from https to http, where anybody on the way could
+// write the list.
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	switch {
+	case len(via) >= 10:
+		return errors.New("redirects more than ten times")
+	case req.URL.Scheme != "https" && req.URL.Scheme != "http":
+		return fmt.Errorf("redirects to a %s:// address", req.URL.Scheme)
+	case req.URL.Scheme == "http" && via[len(via)-1].URL.Scheme == "https":
+		return errors.New("redirects from https to http")
+	}
+	return nil
+}
+
+func (m *Manager) fetchFile(source fleet.PolicyList, kept meta, old *rules.List) (fetched, error) {
 	path, err := filePath(source.URL)
 	if err != nil {
 		return fetched{}, err
@@ -99,18 +105,21 @@ func (m *Manager) fetchFile(source fleet.PolicyList, kept meta, have bool) (fetc
 		return fetched{}, err
 	}
 	defer f.Close()
-	return m.take(source, f, kept, have)
+	return m.take(source, f, kept, kept, old)
 }
 
 // take reads a body once: into a new copy on disk, through the compiler, and into a sum that tells whether it has
-// changed at all.
-func (m *Manager) take(source fleet.PolicyList, body io.Reader, kept meta, have bool) (fetched, error) {
+// changed at all. kept is what is known of the copy in use, next what will be known of this one.
+func (m *Manager) take(source fleet.PolicyList, body io.Reader, kept, next meta, old *rules.List) (fetched, error) {
 	tmp := m.newCopy(source)
 	defer tmp.discard()
-	limited := &sizeReader{r: body, left: maxSize}
-	in := bufio.NewReaderSize(limited, 64<<10)
-	if start, _ := in.Peek(sniffLength); looksLikeHTML(start) {
-		return fetched{}, errHTML
+	in, err := unpack(body, m.MaxSize)
+	if err != nil {
+		return fetched{}, err
+	}
+	start, _ := in.Peek(sniffLength)
+	if err := refuse(start); err != nil {
+		return fetched{}, err
 	}
 	sum := sha256.New()
 	list, err := rules.ReadList(source.Name, io.TeeReader(in, io.MultiWriter(sum, tmp)))
@@ -120,35 +129,35 @@ func (m *Manager) take(source fleet.PolicyList, body io.Reader, kept meta, have 
 	if err := usable(list, isFile(source.URL)); err != nil {
 		return fetched{}, err
 	}
-	now := m.Now().UTC()
-	kept.URL, kept.CheckedAt = source.URL, now
 	digest := hex.EncodeToString(sum.Sum(nil))
-	if have && digest == kept.SHA256 {
-		return fetched{meta: kept, keepErr: m.saveMeta(source, kept)}, nil
+	if old != nil && digest == kept.SHA256 {
+		kept.URL, kept.ETag, kept.LastModified = source.URL, next.ETag, next.LastModified
+		return m.unchanged(source, kept), nil
 	}
-	kept.SHA256, kept.UpdatedAt = digest, now
+	now := m.Now().UTC()
+	if !isFile(source.URL) && shrunk(list, old) {
+		if !kept.held() {
+			kept.HeldSince = now
+		}
+		if now.Before(kept.HeldSince.Add(holdFor)) {
+			kept.HeldEntries, kept.CheckedAt = list.Entries, now
+			return fetched{meta: kept, keepErr: m.saveMeta(source, kept)}, nil
+		}
+	}
+	next.URL, next.SHA256, next.UpdatedAt, next.CheckedAt = source.URL, digest, now, now
+	next.HeldSince, next.HeldEntries = time.Time{}, 0
 	keepErr := tmp.commit()
 	if keepErr == nil {
-		keepErr = m.saveMeta(source, kept)
+		keepErr = m.saveMeta(source, next)
 	}
-	return fetched{list, kept, keepErr}, nil
+	return fetched{list, next, keepErr}, nil
 }
 
-// usable says why a compiled list must not replace the one before it. A local file of comments alone is taken: its
-// owner has emptied it on purpose, while a file without a line may be caught while it is written.
-func usable(l *rules.List, local bool) error {
-	switch {
-	case l.Lines == 0:
-		return errEmpty
-	case l.Entries > 0, local && l.Ignored == 0:
-		return nil
-	}
-	return errNoRules
-}
-
-func looksLikeHTML(start []byte) bool {
-	start = bytes.ToLower(bytes.TrimSpace(bytes.TrimPrefix(start, []byte("\ufeff"))))
-	return bytes.HasPrefix(start, []byte("<"))
+// unchanged is what a fetch brings that finds the source to be as the copy in use.
+func (m *Manager) unchanged(source fleet.PolicyList, kept meta) fetched {
+	kept.CheckedAt = m.Now().UTC()
+	kept.HeldSince, kept.HeldEntries = time.Time{}, 0
+	return fetched{meta: kept, keepErr: m.saveMeta(source, kept)}
 }
 
 func isFile(address string) bool {
@@ -199,13 +208,16 @@ func (r *stallReader) Read(p []byte) (int, error) {
 // sizeReader fails, other than io.LimitReader, when there is more.
 type sizeReader struct {
 	r    io.Reader
+	max  int64
 	left int64
 }
+
+func newSizeReader(r io.Reader, size int64) *sizeReader { return &sizeReader{r, size, size} }
 
 func (r *sizeReader) Read(p []byte) (int, error) {
 	n, err := r.r.Read(p)
 	if r.left -= int64(n); r.left < 0 {
-		return 0, errTooBig
+		return 0, fmt.Errorf("is larger than %.4g MiB", float64(r.max)/(1<<20))
 	}
 	return n, err
 }

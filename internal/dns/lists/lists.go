@@ -1,14 +1,12 @@
-// Package lists keeps the policy's block lists at hand: it fetches them, refuses what is no list, keeps the last good
-// copy of each on disk, and compiles them. A list that fails never costs another one, nor its own last good copy.
+// Package lists keeps the policy's block lists at hand: it fetches them, refuses what is no list, holds back what is
+// suddenly too small, keeps the last good copy of each on disk, and compiles them. A list that fails never costs another
+// one, nor its own last good copy.
 package lists
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
+	"runtime"
 	"sync"
 	"time"
 
@@ -18,23 +16,18 @@ import (
 	"dnsfleet/internal/fleet"
 )
 
-const (
-	defaultRefresh = 24 * time.Hour
-	minRefresh     = time.Second
-	firstRetry     = time.Second
-	maxRetry       = 5 * time.Minute
-	parallel       = 4 // fetches at once
-)
-
 // Options are what a Manager is made of.
 type Options struct {
 	// Dir is where the last good copies are kept; "" keeps none, so a restart begins with downloads.
 	Dir string
-	// Client fetches http and https lists. Its Transport's dialer decides how names are resolved. nil = a plain client.
+	// Client fetches http and https lists. Its Transport's dialer decides how names are resolved. Which redirects are
+	// followed is decided here. nil = a plain client.
 	Client *http.Client
-	// Changed is called when a list has other content than before, never under a lock. It may be called from several
-	// goroutines at once. nil = nobody.
+	// Changed is called when lists have other content than before: never twice at once, once for lists that arrive
+	// together, and under no lock that other methods take. A fetch ends when it has returned. nil = nobody.
 	Changed func()
+	// MaxSize bounds a list in bytes, as it is sent and unpacked. 0 = 256 MiB.
+	MaxSize int64
 	// Log is told of failures and changes. nil = discard.
 	Log *slog.Logger
 	// Now is the clock. nil = time.Now.
@@ -46,8 +39,12 @@ type Manager struct {
 	Options
 	wake chan struct{} // capacity 1: something is due earlier than the scheduler thinks
 
-	mu    sync.Mutex // guards the following; never held during input or output
-	items []*item
+	mu      sync.Mutex // guards the following; never held during input or output
+	items   []*item
+	changes int // counts lists that have changed
+
+	announcing sync.Mutex // held while Changed runs; guards the following
+	announced  int        // the changes that Changed has seen
 }
 
 // item is one list. Its fields are guarded by Manager.mu, except those of the source, which never change, and busy.
@@ -70,8 +67,14 @@ func New(o Options) *Manager {
 	if o.Client == nil {
 		o.Client = &http.Client{}
 	}
+	client := *o.Client
+	client.CheckRedirect = checkRedirect
+	o.Client = &client
 	if o.Changed == nil {
 		o.Changed = func() {}
+	}
+	if o.MaxSize <= 0 {
+		o.MaxSize = defaultMaxSize
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -93,16 +96,22 @@ func (m *Manager) Apply(sources []fleet.PolicyList) {
 	}
 	m.mu.Unlock()
 
-	items := make([]*item, 0, len(sources))
-	for _, source := range sources {
+	items := make([]*item, len(sources))
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i, source := range sources {
 		key := source.Name + "\n" + source.URL
-		if old := before[key]; old != nil && old.source == source {
-			items = append(items, old)
+		if old := before[key]; old != nil {
 			delete(before, key)
+			items[i] = m.adopt(old, source)
 			continue
 		}
-		items = append(items, m.load(source))
+		g.Go(func() error {
+			items[i] = m.load(source)
+			return nil
+		})
 	}
+	_ = g.Wait() // never an error
 
 	m.mu.Lock()
 	for _, it := range before {
@@ -112,6 +121,19 @@ func (m *Manager) Apply(sources []fleet.PolicyList) {
 	m.mu.Unlock()
 	m.removeOrphans(sources)
 	m.poke()
+}
+
+// adopt is the item of a source that was there before, perhaps with another time between fetches.
+func (m *Manager) adopt(old *item, source fleet.PolicyList) *item {
+	if old.source == source {
+		return old
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old.gone = true
+	it := &item{source: source, busy: make(chan struct{}, 1), list: old.list, meta: old.meta, err: old.err, tried: old.tried}
+	it.next = it.meta.CheckedAt.Add(interval(source))
+	return it
 }
 
 // load makes an item from the copy on disk.
@@ -125,6 +147,9 @@ func (m *Manager) load(source fleet.PolicyList) *item {
 		return it
 	}
 	it.list, it.meta = list, kept
+	if kept.held() {
+		it.err = heldError(list, kept)
+	}
 	if !isFile(source.URL) { // a file costs nothing to compare, and may have changed meanwhile
 		it.next = kept.CheckedAt.Add(interval(source))
 	}
@@ -173,148 +198,6 @@ func (m *Manager) Pending() []string {
 		}
 	}
 	return names
-}
-
-// Reload compares every list with its source now and returns when all are done. The error joins those of the lists
-// that brought no good copy.
-func (m *Manager) Reload(ctx context.Context) error {
-	m.mu.Lock()
-	items := m.items
-	m.mu.Unlock()
-	errs := make([]error, len(items))
-	var g errgroup.Group
-	g.SetLimit(parallel)
-	for i, it := range items {
-		g.Go(func() error {
-			errs[i] = m.refresh(ctx, it)
-			return nil // one list's failure must not end the others
-		})
-	}
-	_ = g.Wait() // never an error, see above
-	return errors.Join(errs...)
-}
-
-// Run fetches each list when it is due, until ctx ends. Then it waits for running fetches, which end with ctx.
-func (m *Manager) Run(ctx context.Context) error {
-	var g errgroup.Group
-	slots := make(chan struct{}, parallel)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return g.Wait()
-		case <-m.wake:
-		case <-timer.C:
-		}
-		due, next := m.due()
-		for _, it := range due {
-			g.Go(func() error {
-				select {
-				case slots <- struct{}{}:
-				case <-ctx.Done():
-					return nil
-				}
-				defer func() { <-slots }()
-				if err := m.refresh(ctx, it); err != nil && ctx.Err() == nil {
-					m.Log.WarnContext(ctx, "list not refreshed", "list", it.source.Name, "err", err)
-				}
-				return nil
-			})
-		}
-		timer.Reset(next)
-	}
-}
-
-// due takes the lists whose time has come, and says how long to wait for the next.
-func (m *Manager) due() (due []*item, wait time.Duration) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := m.Now()
-	wait = time.Hour
-	for _, it := range m.items {
-		switch {
-		case it.queued:
-		case it.next.After(now):
-			wait = min(wait, it.next.Sub(now))
-		default:
-			it.queued = true
-			due = append(due, it)
-		}
-	}
-	return due, wait
-}
-
-func (m *Manager) poke() {
-	select {
-	case m.wake <- struct{}{}:
-	default: // it will look anyway
-	}
-}
-
-// refresh fetches one list, puts the result in force and plans the next time.
-func (m *Manager) refresh(ctx context.Context, it *item) error {
-	select {
-	case it.busy <- struct{}{}:
-		defer func() { <-it.busy }()
-	case <-ctx.Done():
-		return fmt.Errorf("list %s: %w", it.source.Name, ctx.Err())
-	}
-	m.mu.Lock()
-	kept, have := it.meta, it.list != nil
-	m.mu.Unlock()
-
-	got, err := m.fetch(ctx, it.source, kept, have)
-	if err != nil {
-		err = fmt.Errorf("list %s: %w", it.source.Name, err)
-	}
-
-	m.mu.Lock()
-	it.queued = false
-	changed := false
-	switch {
-	case ctx.Err() != nil && err != nil: // our own end or the caller's, not the source's fault
-		it.next = m.Now().Add(firstRetry)
-	case err != nil:
-		it.err, it.tried = errors.Unwrap(err), true
-		it.next = m.Now().Add(backoff(it.failures))
-		it.failures++
-	default:
-		it.err, it.tried, it.failures = got.keepErr, true, 0
-		it.meta = got.meta
-		it.next = m.Now().Add(jitter(interval(it.source)))
-		if got.list != nil {
-			it.list, changed = got.list, !it.gone
-		}
-	}
-	m.mu.Unlock()
-	m.poke()
-	if changed {
-		m.Log.InfoContext(ctx, "list loaded", "list", it.source.Name, "entries", got.list.Entries, "ignored", got.list.Ignored)
-	}
-	if got.keepErr != nil {
-		m.Log.WarnContext(ctx, "list not kept on disk", "list", it.source.Name, "err", got.keepErr)
-	}
-	if changed {
-		m.Changed()
-	}
-	return err
-}
-
-// interval is how often a list is compared with its source.
-func interval(source fleet.PolicyList) time.Duration {
-	if source.Refresh <= 0 {
-		return defaultRefresh
-	}
-	return max(time.Duration(source.Refresh), minRefresh)
-}
-
-// jitter takes up to a tenth off, so that instances that started together do not stay together.
-func jitter(d time.Duration) time.Duration { return d - rand.N(d/10+1) } //nolint:gosec // nobody gains by guessing it
-
-// backoff is the wait before the next try: at most a second at first, doubling up to five minutes.
-func backoff(failures int) time.Duration {
-	return jitter(min(firstRetry<<min(failures, 16), maxRetry))
 }
 
 // shorten bounds what a report carries.

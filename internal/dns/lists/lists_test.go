@@ -1,6 +1,8 @@
 package lists_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,7 +28,7 @@ type source struct {
 	asked   atomic.Int64
 }
 
-func newSource(t *testing.T) *source {
+func newSource(t testing.TB) *source {
 	t.Helper()
 	s := &source{}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -39,8 +41,42 @@ func newSource(t *testing.T) *source {
 
 func (s *source) answer(h http.HandlerFunc) { s.handler.Store(&h) }
 
+// newTLSSource is a list server over https.
+func newTLSSource(t testing.TB, h http.Handler) *httptest.Server {
+	t.Helper()
+	s := httptest.NewTLSServer(h)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func waitFor(t testing.TB, holds func() bool) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-deadline:
+			t.Fatal("did not happen within 10 s")
+		case <-tick.C:
+		}
+	}
+}
+
 func text(body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) }
+}
+
+func pack(body string) []byte {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	fmt.Fprint(w, body)
+	w.Close()
+	return b.Bytes()
+}
+
+func packed(body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { w.Write(pack(body)) }
 }
 
 func blocks(m *lists.Manager, name string) bool {
@@ -48,7 +84,7 @@ func blocks(m *lists.Manager, name string) bool {
 	for _, l := range m.Lists() {
 		b.Add(l)
 	}
-	return b.Build().Match(name).Blocked
+	return b.Build().Match(name, 1).Blocked
 }
 
 func listOf(url string) []fleet.PolicyList { return []fleet.PolicyList{{Name: "web", URL: url}} }
@@ -61,6 +97,24 @@ func TestABodyThatIsNoListIsRefusedAndTheLastGoodCopyStays(t *testing.T) {
 	}{
 		{"an HTML page", text("<!DOCTYPE html>\n<html>sign in\nads.example\n</html>"), "HTML"},
 		{"an HTML page behind white space and a byte order mark", text("\ufeff\n  <HTML>ads.example"), "HTML"},
+		{"a JSON error", text(`{"message":"ads.example moved"}`), "JSON"},
+		{"a JSON list", text(" [\n  \"ads.example\"\n]"), "JSON"},
+		{"a packed HTML page", packed("<html>\nads.example\n"), "HTML"},
+		{"a packed body that breaks off", func(w http.ResponseWriter, _ *http.Request) {
+			w.Write(pack("other.example\n")[:20])
+		}, "EOF"},
+		{"a packed body that is damaged", func(w http.ResponseWriter, _ *http.Request) {
+			b := pack("other.example\n")
+			b[len(b)-6]++ // the sum
+			w.Write(b)
+		}, "checksum"},
+		{"a redirect to a file", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "file:///etc/hosts")
+			w.WriteHeader(http.StatusFound)
+		}, "file://"},
+		{"a redirect without end", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/again", http.StatusFound)
+		}, "ten times"},
 		{"an empty body", text(""), "empty"},
 		{"white space", text("\n \r\n\n"), "empty"},
 		{"comments alone", text("# nothing\n! here\n"), "no rule"},
@@ -274,9 +328,9 @@ func TestAnEndlessBodyIsCutOffAtTheBound(t *testing.T) {
 			}
 		}
 	})
-	m := lists.New(lists.Options{})
+	m := lists.New(lists.Options{MaxSize: 3 << 19})
 	m.Apply(listOf(s.URL))
-	if err := m.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "256 MiB") {
+	if err := m.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "larger than 1.5 MiB") {
 		t.Errorf("got %v, want an error that names the bound", err)
 	}
 }
@@ -337,6 +391,36 @@ func TestADamagedCopyIsNoReasonToFail(t *testing.T) {
 		if err := again.Reload(t.Context()); err != nil || !blocks(again, "ads.example") {
 			t.Errorf("damaged %s: got %v, want the list fetched anew", ext, err)
 		}
+	}
+}
+
+func TestACopyThatIsNotWhatWasFetchedIsFetchedAnew(t *testing.T) {
+	s := newSource(t)
+	s.answer(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"one"`)
+		if r.Header.Get("If-None-Match") == `"one"` {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		fmt.Fprintln(w, "ads.example")
+	})
+	dir := t.TempDir()
+	m := lists.New(lists.Options{Dir: dir})
+	m.Apply(listOf(s.URL))
+	if err := m.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "*.list"))
+	if err := os.WriteFile(files[0], []byte("other.example\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again := lists.New(lists.Options{Dir: dir})
+	again.Apply(listOf(s.URL))
+	if !blocks(again, "other.example") {
+		t.Error("from disk: want what is there in force")
+	}
+	if err := again.Reload(t.Context()); err != nil || !blocks(again, "ads.example") || blocks(again, "other.example") {
+		t.Errorf("got %v, want what the source holds in force", err)
 	}
 }
 

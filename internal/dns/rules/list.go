@@ -6,38 +6,54 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
-	"slices"
+
+	"dnsfleet/internal/dns/rules/pattern"
+	"dnsfleet/internal/dns/rules/question"
+	"dnsfleet/internal/dns/rules/syntax"
 )
 
+// Bounds of one list. What is beyond them counts as ignored.
 const (
-	maxLine        = 16 << 10
-	maxExpressions = 1000 // of one list: each costs every query
+	maxLine        = 64 << 10
+	maxRules       = 16 << 20
+	maxSubject     = 64     // rules about one name: a look-up reads all of them
+	maxExpressions = 1000   // a compiled expression takes kilobytes
+	maxUnfiltered  = 64     // expressions that nothing filters: every query tries them
+	maxGlobs       = 10_000 // they are cheap
+	maxBad         = 10_000
 )
 
-// List is one compiled block list. It is immutable.
+// List is one compiled block list. It is immutable, and keeps its rules without a pointer to each.
 type List struct {
 	Name    string
 	Entries int // distinct rules
-	Ignored int // lines that hold no rule that is understood
+	Ignored int // lines that hold no rule that is understood, or more than is taken
 	Lines   int // lines that are not empty, comments included
 
-	block, blockBelow, allow, allowBelow []uint64 // sorted, distinct
-	blockExprs                           []expression
+	arena    arena
+	patterns []patternRule
+	bad      map[string]bool // rules that $badfilter disables, in all lists
 }
 
-// ReadList compiles a list: a hosts file, plain domains, *.domain, /expression/ and the simple adblock rules
-// ||domain^ and @@||domain^, in any mix. A line that is none of these or longer than 16 KiB is counted as ignored. The
-// only errors are those of r.
+// patternRule is a rule with a pattern in place of a name.
+type patternRule struct {
+	pattern *pattern.Pattern
+	header  byte
+	limits  []byte
+}
+
+// ReadList compiles a list in any mix of the forms that syntax knows. A line that is none of them or longer than 64 KiB
+// is counted as ignored. The only errors are those of r.
 func ReadList(name string, r io.Reader) (*List, error) {
-	l := &List{Name: name}
+	c := newCompiler(name)
+	var parser syntax.Parser
 	in := bufio.NewReaderSize(r, maxLine)
 	first := true
 	for {
 		line, err := in.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
-			l.Ignored++
-			l.Lines++
+			c.list.Ignored++
+			c.list.Lines++
 			for errors.Is(err, bufio.ErrBufferFull) {
 				_, err = in.ReadSlice('\n')
 			}
@@ -45,7 +61,14 @@ func ReadList(name string, r io.Reader) (*List, error) {
 			if first {
 				line = bytes.TrimPrefix(line, []byte("\ufeff"))
 			}
-			l.addLine(line)
+			switch parser.Line(line, c.add) {
+			case syntax.Blank:
+			case syntax.Ignored:
+				c.list.Ignored++
+				c.list.Lines++
+			default:
+				c.list.Lines++
+			}
 		}
 		first = false
 		if errors.Is(err, io.EOF) {
@@ -55,132 +78,166 @@ func ReadList(name string, r io.Reader) (*List, error) {
 			return nil, fmt.Errorf("read list %s: %w", name, err)
 		}
 	}
-	l.finish()
-	return l, nil
+	return c.finish(), nil
 }
 
-func (l *List) finish() {
-	for _, hashes := range []*[]uint64{&l.block, &l.blockBelow, &l.allow, &l.allowBelow} {
-		slices.Sort(*hashes)
-		*hashes = slices.Clone(slices.Compact(*hashes)) // a clone gives back what appending over-allocated
-		l.Entries += len(*hashes)
-	}
-	l.Entries += len(l.blockExprs)
+// compiler makes a List.
+type compiler struct {
+	list *List
+	keys map[string]bool // of patterns that are there
+
+	entries                        int // in the arena, those that are there twice included
+	globs, expressions, unfiltered int
+
+	scratch []byte
 }
 
-// Blocking is how many rules of the list block; the rest are exceptions.
-func (l *List) Blocking() int { return len(l.block) + len(l.blockBelow) + len(l.blockExprs) }
-
-func (l *List) addLine(line []byte) {
-	line = bytes.TrimSpace(line)
-	if len(line) == 0 {
-		return
-	}
-	l.Lines++
-	if isComment(line) {
-		return
-	}
-	line = cutComment(line)
-	word, rest := cutWord(line)
-	switch {
-	case len(rest) > 0:
-		if addr, err := netip.ParseAddr(string(word)); err != nil || !sinkhole(addr) || !l.addHosts(rest) {
-			l.Ignored++
-		}
-	case !l.addRule(word):
-		l.Ignored++
-	}
+func newCompiler(name string) *compiler {
+	return &compiler{list: &List{Name: name}, keys: map[string]bool{}}
 }
 
-// addHosts takes the names of a hosts line. It reports whether it understood all of them.
-func (l *List) addHosts(names []byte) bool {
-	understood := true
-	for len(names) > 0 {
-		var word []byte
-		word, names = cutWord(names)
-		if isLocalName(string(word)) {
-			continue
-		}
-		name, ok := normalize(word)
-		if !ok || bytes.IndexByte(name, '.') < 0 || isAddress(name) {
-			understood = false
-			continue
-		}
-		l.block = append(l.block, hashBytes(name))
-	}
-	return understood
-}
-
-// addRule takes a line of one word. A bare word without a dot is no rule: it is more likely a stray text than meant to
-// block a whole top-level domain, which ||domain^ and *.domain still can.
-func (l *List) addRule(word []byte) bool {
-	if isLocalName(string(word)) {
-		return true
-	}
-	plain := word[0] != '|' && word[0] != '@' && word[0] != '*'
-	p, ok := parsePattern(word)
+// add takes a rule. It reports whether there was room for it.
+func (c *compiler) add(r *syntax.Rule) bool {
+	header, limits, ok := encode(r)
 	switch {
 	case !ok:
 		return false
-	case p.expr != nil:
-		if len(l.blockExprs) >= maxExpressions {
-			return false
-		}
-		l.blockExprs = append(l.blockExprs, expression{expr: p.expr})
-		return true
-	case plain && bytes.IndexByte(p.name, '.') < 0, isAddress(p.name):
+	case r.Scope == syntax.Glob || r.Scope == syntax.Expression:
+		return c.addPattern(r, patternRule{header: header, limits: limits})
+	}
+	entry := append(c.scratch[:0], header)
+	if r.Scope == syntax.Address {
+		raw := r.Addr.AsSlice()
+		entry = append(append(entry, question.AddressMark|byte(len(raw))), raw...)
+	} else {
+		entry = question.AppendName(entry, r.Name)
+	}
+	entry = append(entry, limits...)
+	c.scratch = entry
+	if r.BadFilter {
+		return c.addBad(string(canonical(entry)))
+	}
+	if c.entries >= maxRules {
 		return false
 	}
-	hashes := &l.block
-	switch {
-	case p.exception && p.belowOnly:
-		hashes = &l.allowBelow
-	case p.exception:
-		hashes = &l.allow
-	case p.belowOnly:
-		hashes = &l.blockBelow
-	}
-	*hashes = append(*hashes, hashBytes(p.name))
+	c.list.arena.add(entry)
+	c.entries++
 	return true
 }
 
-func isComment(line []byte) bool {
-	return line[0] == '#' || line[0] == '!' || line[0] == ';' || line[0] == '[' || bytes.HasPrefix(line, []byte("//"))
-}
-
-// cutComment drops a comment that follows white space.
-func cutComment(line []byte) []byte {
-	for i := 1; i < len(line); i++ {
-		if line[i] == '#' && (line[i-1] == ' ' || line[i-1] == '\t') {
-			return bytes.TrimSpace(line[:i])
+// encode makes the header and the limits of a rule.
+func encode(r *syntax.Rule) (header byte, limits []byte, ok bool) {
+	switch r.Scope {
+	case syntax.Below:
+		header = scopeBelow
+	case syntax.Exact:
+		header = scopeExact
+	default:
+		header = scopeTree
+	}
+	set := func(flag byte, on bool) {
+		if on {
+			header |= flag
 		}
 	}
-	return line
+	set(flagException, r.Exception)
+	set(flagImportant, r.Important)
+	set(flagRewrite, r.IsRewrite)
+	set(flagAdblock, r.Adblock)
+	limits, ok = limitsOf(r)
+	set(flagLimits, len(limits) > 0)
+	return header, limits, ok
 }
 
-func cutWord(line []byte) (word, rest []byte) {
-	i := bytes.IndexAny(line, " \t")
-	if i < 0 {
-		return line, nil
-	}
-	return line[:i], bytes.TrimLeft(line[i:], " \t")
-}
-
-// sinkhole reports whether a hosts line with this address is meant to block.
-func sinkhole(addr netip.Addr) bool { return addr.IsUnspecified() || addr.IsLoopback() }
-
-// isAddress reports whether the name is an IPv4 address, which no query has as its name.
-func isAddress(name []byte) bool {
-	last := name[bytes.LastIndexByte(name, '.')+1:]
-	return len(bytes.Trim(last, "0123456789")) == 0
-}
-
-// isLocalName reports whether a hosts file names it for the machine's own sake.
-func isLocalName(name string) bool {
-	switch name {
-	case "localhost", "localhost.localdomain", "localhost4", "localhost6", "local", "broadcasthost", "0.0.0.0",
-		"ip6-localhost", "ip6-loopback", "ip6-localnet", "ip6-mcastprefix", "ip6-allnodes", "ip6-allrouters", "ip6-allhosts":
+func (c *compiler) addPattern(r *syntax.Rule, rule patternRule) bool {
+	key := rule.key(r.Pattern, r.Scope == syntax.Expression)
+	switch {
+	case r.BadFilter:
+		return c.addBad(key)
+	case c.keys[key]:
 		return true
+	case r.Scope == syntax.Glob && c.globs >= maxGlobs, r.Scope == syntax.Expression && c.expressions >= maxExpressions:
+		return false
 	}
-	return false
+	var err error
+	if rule.pattern, err = compile(r); err != nil {
+		return false
+	}
+	if !rule.pattern.Filtered() {
+		if c.unfiltered >= maxUnfiltered {
+			return false
+		}
+		c.unfiltered++
+	}
+	if r.Scope == syntax.Glob {
+		c.globs++
+	} else {
+		c.expressions++
+	}
+	c.keys[key] = true
+	c.list.patterns = append(c.list.patterns, rule)
+	return true
+}
+
+func compile(r *syntax.Rule) (*pattern.Pattern, error) {
+	if r.Scope == syntax.Glob {
+		return pattern.Glob(r.Pattern)
+	}
+	return pattern.Expression(r.Pattern)
+}
+
+func (c *compiler) addBad(key string) bool {
+	if c.list.bad == nil {
+		c.list.bad = map[string]bool{}
+	}
+	if len(c.list.bad) >= maxBad {
+		return false
+	}
+	c.list.bad[key] = true
+	return true
+}
+
+// finish drops what is there twice. To do so at the end takes one table of the right size.
+func (c *compiler) finish() *List {
+	l := c.list
+	seen := newTable(c.entries, 0.15) // short-lived
+	var dropped []uint64
+	l.arena.each(func(ref uint64, entry []byte) {
+		others := seen.add(&l.arena, ref, func(other uint64) bool { return sameRule(entry, l.arena.entry(other)) }, maxSubject)
+		if others < 0 {
+			dropped = append(dropped, ref)
+		}
+		if others == isFull {
+			l.Ignored++
+		}
+	})
+	if len(dropped) > 0 {
+		var kept arena
+		l.arena.each(func(ref uint64, entry []byte) {
+			if len(dropped) > 0 && ref == dropped[0] {
+				dropped = dropped[1:]
+				return
+			}
+			kept.add(entry)
+		})
+		l.arena = kept
+	}
+	l.arena.clip()
+	l.Entries = seen.used + len(l.patterns)
+	return l
+}
+
+// canonical is an entry as one that is written otherwise has it, too.
+func canonical(entry []byte) []byte {
+	entry[0] &^= flagAdblock
+	return entry
+}
+
+// key tells rules with patterns apart. It is no entry.
+func (p patternRule) key(text string, expression bool) string {
+	kind := "*"
+	if expression {
+		kind = "/"
+	}
+	return kind + string(p.header&^flagAdblock) + text + "\x00" + string(p.limits)
 }

@@ -1,82 +1,83 @@
 package rules
 
 import (
-	"iter"
+	"bytes"
+	"hash/maphash"
 	"math/bits"
 )
 
-// table maps hashes of names to small values: open addressing over two flat arrays, 12.5 bytes a name, nothing in it
-// for the collector to walk. Two names share a 64-bit hash by chance once in 10^13 look-ups of a million names.
+// seed is one for the process. Nobody outside can know it, so nobody can craft names that collide.
+var seed = maphash.MakeSeed()
+
+func hash(subject []byte) uint64 { return maphash.Bytes(seed, subject) }
+
+// table finds entries by what they are about: open addressing over one flat array. A slot holds 24 bits of the hash
+// and a ref; 0 is free. Entries about the same lie in the order in which they were added.
 type table struct {
-	keys   []uint64 // 0 = free
-	values []uint16
-	names  int
+	slots []uint64
+	used  int
 }
 
-// belowOnly marks a value whose rule holds for what is below the name, not the name itself.
-const belowOnly = 1 << 15
-
-func newTable(capacity int) table {
+// newTable has room for capacity entries, and spare free slots beside each, which make searches short.
+func newTable(capacity int, spare float64) table {
 	if capacity == 0 {
 		return table{}
 	}
-	slots := capacity + capacity/4 + 1
-	return table{keys: make([]uint64, slots), values: make([]uint16, slots)}
+	return table{slots: make([]uint64, capacity+int(spare*float64(capacity))+1)}
 }
 
-// slot is where a search for the hash begins; it scales the hash to the table, so that any size will do.
-func (t *table) slot(hash uint64) int {
-	hi, _ := bits.Mul64(hash, uint64(len(t.keys)))
+// first is where a search begins; it scales the hash to the table, so that any size will do.
+func (t *table) first(h uint64) int {
+	hi, _ := bits.Mul64(h, uint64(len(t.slots)))
 	return int(hi)
 }
 
-// add keeps the first value of a name, except that a rule for the name itself replaces one for what is below it.
-func (t *table) add(hash uint64, value uint16) {
-	i := t.slot(hash)
-	for t.keys[i] != 0 && t.keys[i] != hash {
-		if i++; i == len(t.keys) {
-			i = 0
-		}
+func (t *table) next(i int) int {
+	if i++; i == len(t.slots) {
+		return 0
 	}
-	switch {
-	case t.keys[i] == 0:
-		t.keys[i], t.values[i] = hash, value
-		t.names++
-	case t.values[i]&belowOnly != 0 && value&belowOnly == 0:
-		t.values[i] = value
-	}
+	return i
 }
 
-func (t *table) addAll(hashes []uint64, value uint16) {
-	for _, h := range hashes {
-		t.add(h, value)
+// tag is the part of a hash that a slot holds. It comes from the other end than what first uses.
+func tag(h uint64) uint64 { return h << refBits }
+
+// What add returns when it enters nothing.
+const (
+	isThere = -1
+	isFull  = -2
+)
+
+// add enters the entry of ref unless same says that one about the same is there already, or limit others are about
+// the same. It returns how many others there are. There must be a free slot.
+func (t *table) add(a *arena, ref uint64, same func(other uint64) bool, limit int) (others int) {
+	about := subject(a.entry(ref))
+	h := hash(about)
+	i := t.first(h)
+	for ; t.slots[i] != 0; i = t.next(i) {
+		if t.slots[i]&^refMask != tag(h) {
+			continue
+		}
+		other := t.slots[i] & refMask
+		if !bytes.HasPrefix(a.entry(other)[1:], about) {
+			continue
+		}
+		if same(other) {
+			return isThere
+		}
+		if others++; others >= limit {
+			return isFull
+		}
 	}
+	t.slots[i] = tag(h) | ref
+	t.used++
+	return others
 }
 
-func (t *table) find(hash uint64) (value uint16, found bool) {
-	if t.names == 0 {
-		return 0, false
+// sameRule reports whether two entries say the same, however they were written.
+func sameRule(a, b []byte) bool {
+	if a[0]&^flagAdblock != b[0]&^flagAdblock {
+		return false
 	}
-	for i := t.slot(hash); ; {
-		switch t.keys[i] {
-		case hash:
-			return t.values[i], true
-		case 0:
-			return 0, false
-		}
-		if i++; i == len(t.keys) {
-			i = 0
-		}
-	}
-}
-
-// suffixes are the name and its parents, most specific first.
-func suffixes(name string) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for s := name; s != ""; s = parent(s) {
-			if !yield(s) {
-				return
-			}
-		}
-	}
+	return bytes.Equal(a[1:entrySize(a)], b[1:entrySize(b)])
 }

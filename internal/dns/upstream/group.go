@@ -1,216 +1,152 @@
-// Package upstream asks other resolvers: over UDP and TCP, in the policy's order, the ones that failed last.
 package upstream
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"slices"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
 
-	"dnsfleet/internal/fleet"
+	"dnsfleet/internal/dns/upstream/exchange"
+	"dnsfleet/internal/dns/upstream/wire"
 )
 
-const (
-	tryTimeout = 1500 * time.Millisecond
-	// Timeout is how long Resolve takes at most.
-	Timeout = 4500 * time.Millisecond
-	// maxTries bounds what one client query may cost upstreams.
-	maxTries = 3
-	// A failed upstream is tried last for firstRest, doubling with each further failure up to maxRest.
-	firstRest = 2 * time.Second
-	maxRest   = 30 * time.Second
-)
-
-// ErrNoAnswer says that no upstream gave a usable answer.
-var ErrNoAnswer = errors.New("no usable answer from any upstream")
-
-// Observer is told of every exchange with an upstream, its TCP retry included. It must not block.
-type Observer interface {
-	ObserveExchange(address string, d time.Duration, failed bool)
+// group is the upstreams of one policy, or of one domain of it.
+type group struct {
+	strategy string
+	members  []*member
+	credit   atomic.Int32 // for hedging
+	pool     *Pool
 }
 
-// Result is an answer and the address, as the policy has it, of who gave it.
-type Result struct {
-	Msg     *dns.Msg
-	Address string
+// attempt is how one exchange ended.
+type attempt struct {
+	member *member
+	answer wire.Answer
+	msg    *dns.Msg // what readFunc read
+	err    error
 }
 
-// State is how one upstream is. It is a row of GET /upstreams.
-type State struct {
-	Address   string    `json:"address"`
-	Healthy   bool      `json:"healthy"`
-	Failures  int       `json:"failures"` // in a row
-	LastError string    `json:"last_error,omitempty"`
-	LastOK    time.Time `json:"last_ok,omitzero"`
+// readFunc reads an answer, of which no more is known than that it is whole.
+type readFunc func(answer []byte) (*dns.Msg, error)
+
+func (a attempt) good() bool { return a.err == nil && a.answer.RCode != dns.RcodeServerFailure }
+
+// outcome gathers the attempts of one query.
+type outcome struct {
+	failed attempt // a SERVFAIL, if member is not nil
+	errs   []error
 }
 
-// Options are what a Group is made of.
-type Options struct {
-	Dial     DialFunc         // nil = net.Dialer, whose names the system resolves
-	Observer Observer         // nil = nobody
-	Now      func() time.Time // nil = time.Now
-}
-
-// Group is the upstreams of one policy. It is safe for concurrent use.
-type Group struct {
-	Options
-	members []*member
-}
-
-type member struct {
-	address   string
-	transport transport
-
-	mu        sync.Mutex // guards the following
-	failures  int
-	restUntil time.Time
-	lastErr   error
-	lastOK    time.Time
-}
-
-// New makes a Group of those upstreams that this release can use; unusable are the indexes of the rest.
-func New(upstreams []fleet.PolicyUpstream, o Options) (g *Group, unusable []int) {
-	if o.Dial == nil {
-		o.Dial = dialPlain
+func (o *outcome) add(a attempt) {
+	if a.err != nil {
+		o.errs = append(o.errs, fmt.Errorf("%s: %w", a.member.address, a.err))
+	} else {
+		o.failed = a
 	}
-	if o.Now == nil {
-		o.Now = time.Now
+}
+
+// end is what nobody knew better than.
+func (o *outcome) end() (attempt, error) {
+	if o.failed.member != nil {
+		return o.failed, nil
 	}
-	g = &Group{Options: o}
-	for i, u := range upstreams {
-		e, err := parse(u.Address)
-		if err != nil || Check(u) != nil {
-			unusable = append(unusable, i)
-			continue
+	return attempt{}, fmt.Errorf("%w: %w", ErrNoAnswer, errors.Join(o.errs...))
+}
+
+// ask asks until one upstream gives a good answer. SERVFAIL is passed on only if nobody knows better.
+func (g *group) ask(ctx context.Context, query []byte, read readFunc) (attempt, error) {
+	if len(g.members) == 0 {
+		return attempt{}, fmt.Errorf("%w: the policy has no upstream for it", ErrNoAnswer)
+	}
+	var buf [8]ranked
+	order := g.order(g.pool.Now(), buf[:0])
+	budget, deadline := exchange.NewBudget(maxTries), time.Now().Add(Timeout)
+	if given, ok := ctx.Deadline(); ok && given.Before(deadline) {
+		deadline = given
+	}
+	try := func(ctx context.Context, m *member) attempt {
+		q := exchange.Query{Wire: query, Deadline: time.Now().Add(tryTimeout), Budget: budget}
+		if deadline.Before(q.Deadline) {
+			q.Deadline = deadline
 		}
-		g.members = append(g.members, &member{address: u.Address, transport: newPlain(e, u.Bootstrap, o.Dial)})
+		return m.try(ctx, q, &g.pool.Options, read)
 	}
-	return g, unusable
+	if g.strategy == failover || len(g.members) == 1 {
+		return oneByOne(ctx, order, try)
+	}
+	g.pay()
+	return g.race(ctx, order, try)
 }
 
-// Resolve asks until one upstream gives a usable answer, and takes no longer than Timeout. SERVFAIL is passed on only
-// if nobody knows better. Without any answer the error is ErrNoAnswer with the reasons.
-func (g *Group) Resolve(ctx context.Context, query *dns.Msg) (Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, Timeout)
-	defer cancel()
-	var failed Result
-	var errs []error
-	var last *member
-	for _, m := range g.order() {
-		if m == last && (failed.Msg != nil || !isTimeout(errs[len(errs)-1])) {
+func oneByOne(ctx context.Context, order []ranked, try func(context.Context, *member) attempt) (attempt, error) {
+	var o outcome
+	for i, r := range order {
+		if i > 0 && r.m == order[i-1].m && (o.failed.member != nil || !exchange.Timeout(o.errs[len(o.errs)-1])) {
 			break // asking again helps only against a lost packet
 		}
-		last = m
-		reply, err := g.try(ctx, m, query)
-		switch {
-		case err != nil:
-			errs = append(errs, fmt.Errorf("%s: %w", m.address, err))
-		case reply.Rcode == dns.RcodeServerFailure:
-			failed = Result{reply, m.address}
-		default:
-			return Result{reply, m.address}, nil
+		a := try(ctx, r.m)
+		if a.good() {
+			return a, nil
 		}
+		o.add(a)
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	if failed.Msg != nil {
-		return failed, nil
-	}
-	if len(errs) == 0 {
-		errs = append(errs, errors.New("the policy has no upstream"))
-	}
-	return Result{}, fmt.Errorf("%w: %w", ErrNoAnswer, errors.Join(errs...))
+	return o.end()
 }
 
-func isTimeout(err error) bool {
-	var netErr net.Error
-	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &netErr) && netErr.Timeout()
-}
-
-// order is whom to ask: the healthy in the policy's order, then those that rest, the one that rests least first. A
-// single upstream is asked twice, since UDP may lose a packet.
-func (g *Group) order() []*member {
-	now := g.Now()
-	var resting []*member
-	order := make([]*member, 0, len(g.members)+1)
-	rest := map[*member]time.Time{}
-	for _, m := range g.members {
-		m.mu.Lock()
-		until := m.restUntil
-		m.mu.Unlock()
-		if now.Before(until) {
-			rest[m] = until
-			resting = append(resting, m)
-			continue
+// race asks the first, or in parallel the first two, and the next when one has failed, or takes unusually long and the
+// next does well. Who comes
+// too late is listened to all the same, so that it is known how it does.
+func (g *group) race(ctx context.Context, order []ranked, try func(context.Context, *member) attempt) (attempt, error) {
+	var o outcome
+	results := make(chan attempt, len(order))
+	begun, running := 0, 0
+	begin := func() {
+		m := order[begun].m
+		begun++
+		running++
+		g.pool.attempts.Go(func() {
+			a := attempt{member: m}
+			defer func() {
+				if p := recover(); p != nil { // an answer costs its query at most, not the process
+					a.err = fmt.Errorf("panic: %v", p)
+				}
+				results <- a
+			}()
+			a = try(context.WithoutCancel(ctx), m)
+		})
+	}
+	begin()
+	if g.strategy == parallel && order[1].rest == 0 {
+		begin()
+	}
+	slow := time.NewTimer(patience(order[begun-1].m))
+	defer slow.Stop()
+	for running > 0 {
+		select {
+		case a := <-results:
+			if a.good() {
+				return a, nil
+			}
+			o.add(a)
+			running--
+			if begun < len(order) {
+				begin()
+			}
+		case <-slow.C:
+			if begun < len(order) && order[begun].rest == 0 && g.mayHedge() {
+				begin()
+				slow.Reset(patience(order[begun-1].m))
+			}
+		case <-ctx.Done():
+			o.errs = append(o.errs, ctx.Err())
+			return o.end()
 		}
-		order = append(order, m)
 	}
-	slices.SortStableFunc(resting, func(a, b *member) int { return rest[a].Compare(rest[b]) })
-	order = append(order, resting...)
-	if len(order) == 1 {
-		order = append(order, order[0])
-	}
-	return order[:min(len(order), maxTries)]
-}
-
-// try makes one exchange. An answer that says nothing about the question (REFUSED, FORMERR, NOTIMP) is an error.
-func (g *Group) try(ctx context.Context, m *member, query *dns.Msg) (*dns.Msg, error) {
-	tryCtx, cancel := context.WithTimeout(ctx, tryTimeout)
-	defer cancel()
-	start := time.Now()
-	reply, err := m.transport.Exchange(tryCtx, query)
-	if err == nil && !usable(reply.Rcode) {
-		err = fmt.Errorf("answers %s", dns.RcodeToString[reply.Rcode])
-	}
-	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
-		return nil, err // we stopped: no fault of the upstream
-	}
-	if g.Observer != nil {
-		g.Observer.ObserveExchange(m.address, time.Since(start), err != nil || reply.Rcode == dns.RcodeServerFailure)
-	}
-	m.note(err, g.Now())
-	return reply, err
-}
-
-// usable reports whether an answer with the rcode says something about the question, not only about the server.
-func usable(rcode int) bool {
-	switch rcode {
-	case dns.RcodeSuccess, dns.RcodeNameError, dns.RcodeServerFailure, dns.RcodeYXDomain:
-		return true
-	}
-	return false
-}
-
-func (m *member) note(err error, now time.Time) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err == nil {
-		m.failures, m.restUntil, m.lastErr, m.lastOK = 0, time.Time{}, nil, now
-		return
-	}
-	m.restUntil = now.Add(min(firstRest<<min(m.failures, 8), maxRest))
-	m.failures++
-	m.lastErr = err
-}
-
-// States tells how each upstream is, in the policy's order; never nil.
-func (g *Group) States() []State {
-	now := g.Now()
-	states := make([]State, 0, len(g.members))
-	for _, m := range g.members {
-		m.mu.Lock()
-		s := State{Address: m.address, Healthy: !now.Before(m.restUntil), Failures: m.failures, LastOK: m.lastOK}
-		if m.lastErr != nil {
-			s.LastError = m.lastErr.Error()
-		}
-		m.mu.Unlock()
-		states = append(states, s)
-	}
-	return states
+	return o.end()
 }

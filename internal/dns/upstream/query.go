@@ -1,10 +1,9 @@
 package upstream
 
 import (
-	"context"
-	"net"
-
 	"github.com/miekg/dns"
+
+	"dnsfleet/internal/dns/upstream/wire"
 )
 
 // NewQuery is the question as it is sent to upstreams: recursion and the AD bit asked for, the client's DO and CD kept,
@@ -14,10 +13,6 @@ func NewQuery(q dns.Question, do, cd bool) *dns.Msg {
 	query.RecursionDesired = true
 	query.AuthenticatedData = true
 	query.CheckingDisabled = cd
-	query.SetEdns0(udpSize, do)
+	query.SetEdns0(wire.UDPSize, do)
 	return query
-}
-
-func dialPlain(ctx context.Context, network, address string) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, network, address)
 }
