@@ -17,6 +17,9 @@ import (
 // errStale says that a connection which had worked before went down before it answered.
 var errStale = errors.New("connection went down")
 
+// errFull says that others took the room on a connection between the choice of it and this query.
+var errFull = errors.New("connection is full")
+
 // bodyTime is how long a message may take whose length has come.
 const bodyTime = 3 * time.Second
 
@@ -103,6 +106,9 @@ func (c *conn) enlist(q Query) (w *waiter, frames int, err error) {
 	defer c.mu.Unlock()
 	if c.err != nil {
 		return nil, 0, c.err
+	}
+	if len(c.pending) >= maxPending {
+		return nil, 0, errFull
 	}
 	id := c.stream.ids.uint16()
 	for c.pending[id] != nil {

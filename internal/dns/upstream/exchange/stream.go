@@ -47,16 +47,20 @@ func (s *Stream) SetIdle(d time.Duration) { s.idle = d }
 
 // Exchange see Exchanger.
 func (s *Stream) Exchange(ctx context.Context, q Query) (wire.Answer, error) {
-	for again := false; ; again = true {
+	again := false
+	for {
 		c, err := s.pick() //nolint:contextcheck // a connection outlives the query that it is opened for
 		if err != nil {
 			return wire.Answer{}, err
 		}
 		answer, err := c.ask(ctx, q)
-		if errors.Is(err, errStale) && !again {
-			continue
+		switch {
+		case errors.Is(err, errFull): // pick finds room elsewhere, or none
+		case errors.Is(err, errStale) && !again:
+			again = true
+		default:
+			return answer, err
 		}
-		return answer, err
 	}
 }
 
