@@ -67,6 +67,9 @@ type Options struct {
 	Observer Observer         // nil = nobody
 	RootCAs  *x509.CertPool   // whom DoT and DoH servers are verified by; nil = the system's
 	Now      func() time.Time // nil = time.Now
+	// Burst is called by the thread that calls the dones of Router.Start, after it has called several in a row, and from
+	// no other. It must not block. nil = nothing
+	Burst func()
 }
 
 // Pool keeps upstreams, their connections and their health over changes of the policy. It is safe for concurrent use.
