@@ -118,7 +118,7 @@ func newEventLog(cfg instanceConfig, target logTarget, counters *stats.Counters,
 		sink = l.shipper
 	}
 	l.recorder = recorder.New(recorder.Options{
-		InstanceID: cfg.InstanceID, BootID: counters.BootID(), Sink: sink, Observe: l.observe, Log: log,
+		InstanceID: cfg.InstanceID, BootID: counters.BootID(), Sink: sink, Lend: true, Observe: l.observe, Log: log,
 	})
 	return l, nil
 }
@@ -128,12 +128,17 @@ type nowhere struct{}
 
 func (nowhere) Write(context.Context, querylog.Batch) error { return nil }
 
-// RecordQuery counts a query and hands its event on. It never waits.
-func (l *eventLog) RecordQuery(e fleet.QueryEvent) {
-	l.privacy.Apply(&e)
-	l.counters.RecordQuery(e)
-	l.recorder.RecordQuery(e)
+// Record counts a query and hands its event on. It never waits. *e and the bytes of its name are the caller's again when it
+// returns. Lane 0 is for all, a lane from 1 for one who records at a time.
+func (l *eventLog) Record(lane int, e *fleet.QueryEvent) {
+	l.counters.Record(lane, e.Outcome, e.Duration)
+	kept := *e
+	l.privacy.Apply(&kept)
+	l.recorder.Record(lane, &kept)
 }
+
+// RecordQuery is Record in lane 0.
+func (l *eventLog) RecordQuery(e fleet.QueryEvent) { l.Record(0, &e) }
 
 // observe sees all events before they are cut into batches. Events have the wall clock's time, slices that of the counters,
 // which goes by the store's clock: the log is to agree with the slices.

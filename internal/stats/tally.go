@@ -22,8 +22,9 @@ const (
 // tally counts for the whole boot and is never reset, so that nothing can get lost between one slice and the next.
 // Its counters are spread over shards: cores that count at the same time rarely write to the same cache line.
 type tally struct {
-	shards []shard
-	mask   uint32
+	shards []shard // of each lane one, then those that all lanes share
+	lanes  int
+	mask   uint32 // of the shared ones' numbers
 
 	upstreams atomic.Pointer[map[string]*exchanges] // copied to add one
 	adding    sync.Mutex
@@ -49,7 +50,8 @@ func newTally() *tally {
 	for int(n) < 2*runtime.GOMAXPROCS(0) && n < 16 {
 		n *= 2
 	}
-	t := &tally{shards: make([]shard, n), mask: n - 1}
+	lanes := min(2*runtime.GOMAXPROCS(0), 64)
+	t := &tally{shards: make([]shard, lanes+int(n)), lanes: lanes, mask: n - 1}
 	for i := range t.shards {
 		t.shards[i].bins = make([]atomic.Uint64, fleet.LatencyBins)
 	}
@@ -57,11 +59,19 @@ func newTally() *tally {
 	return t
 }
 
-func (t *tally) query(o fleet.Outcome, d time.Duration) {
+// shard is the one of a lane. A lane beyond those that have one shares that of another.
+func (t *tally) shard(lane int) *shard {
+	if lane > 0 {
+		return &t.shards[(lane-1)%t.lanes]
+	}
+	return &t.shards[t.lanes+int(rand.Uint32()&t.mask)] //nolint:gosec // spreads load, keeps no secret
+}
+
+func (t *tally) query(lane int, o fleet.Outcome, d time.Duration) {
 	if int(o) >= fleet.NumOutcomes {
 		o = fleet.Invalid // no caller has such a one; a wrong name is better than a lost query
 	}
-	s := &t.shards[rand.Uint32()&t.mask] //nolint:gosec // spreads load, keeps no secret
+	s := t.shard(lane)
 	s.outcomes[o].Add(1)
 	s.bins[fleet.LatencyBin(d)].Add(1)
 	s.nanos.Add(int64(max(d, 0)))

@@ -7,17 +7,15 @@ import (
 	"sync/atomic"
 
 	"dnsfleet/internal/fleet"
+	"dnsfleet/internal/querylog/batch"
 )
-
-// chunkEvents is how many events a chunk holds at most: enough to ask for one seldom, few enough to get one quickly.
-const chunkEvents = 512
 
 // buffer holds events between two collections, spread over shards so that cores which record at the same time rarely
 // wait for each other. Its memory is chunks; there are never more than max, those that are collected and not released
 // included.
 type buffer struct {
-	shards []shard
-	mask   uint32
+	shards []shard // of each lane one, then those that all lanes share
+	lanes  int
 	size   int // events in a chunk
 	max    int
 	full   atomic.Int64  // chunks in all shards
@@ -31,8 +29,6 @@ type buffer struct {
 	used int
 }
 
-type chunk struct{ events []fleet.QueryEvent }
-
 type shard struct {
 	mu       sync.Mutex
 	current  *chunk // nil until there is an event
@@ -41,41 +37,73 @@ type shard struct {
 	_        [128]byte // keeps neighbours off this shard's cache lines
 }
 
+// sharedShards are as many as lane 0 is spread over: a power of two.
+const sharedShards = 16
+
 func newBuffer(maxEvents, wakeEvents int) *buffer {
-	n := 16
-	for n < 4*runtime.GOMAXPROCS(0) && n < 64 {
-		n *= 2
-	}
-	size := min(max(maxEvents/(4*n), 1), chunkEvents)
+	lanes := min(2*runtime.GOMAXPROCS(0), 64)
+	shards := lanes + sharedShards
+	size := min(max(maxEvents/(4*shards), 1), chunkEvents)
 	return &buffer{
-		shards: make([]shard, n), mask: uint32(n - 1), size: size, max: max(maxEvents/size, 1),
+		shards: make([]shard, shards), lanes: lanes, size: size, max: max(maxEvents/size, 1),
 		enough: int64(max(wakeEvents/size, 1)), wake: make(chan struct{}, 1),
 	}
 }
 
+// shard is the one of a lane. A lane beyond those that have one shares that of another.
+func (b *buffer) shard(lane int) *shard {
+	if lane > 0 {
+		return &b.shards[(lane-1)%b.lanes]
+	}
+	return &b.shards[b.lanes+int(rand.Uint32()%sharedShards)] //nolint:gosec // spreads load, keeps no secret
+}
+
 // add takes an event or counts it as dropped.
-func (b *buffer) add(e *fleet.QueryEvent) {
-	s := &b.shards[rand.Uint32()&b.mask] //nolint:gosec // spreads load, keeps no secret
+func (b *buffer) add(lane int, e *fleet.QueryEvent) {
+	at := e.Time.UnixMicro()
+	if !usual(e, at) {
+		b.mend(lane, *e)
+		return
+	}
+	b.put(b.shard(lane), e, at)
+}
+
+// mend adds an event that no batch may hold as it is.
+func (b *buffer) mend(lane int, e fleet.QueryEvent) {
+	batch.Clean(&e)
+	b.put(b.shard(lane), &e, e.Time.UnixMicro())
+}
+
+func (b *buffer) put(s *shard, e *fleet.QueryEvent, at int64) {
+	var filled int64
 	s.mu.Lock()
 	c := s.current
-	if c == nil {
-		if c = b.chunk(); c == nil {
-			s.mu.Unlock()
-			b.dropped.Add(1)
-			b.nudge()
-			return
+	if c == nil || !c.add(e, at) {
+		if c != nil {
+			s.full = append(s.full, c)
+			filled++
 		}
+		c = b.chunk()
 		s.current = c
+		if c != nil {
+			c.add(e, at)
+		}
 	}
-	c.events = append(c.events, *e)
-	s.recorded++
-	filled := len(c.events) == b.size
-	if filled {
-		s.full = append(s.full, c)
-		s.current = nil
+	if c != nil {
+		s.recorded++
+		if c.full() {
+			s.full = append(s.full, c)
+			s.current = nil
+			filled++
+		}
 	}
 	s.mu.Unlock()
-	if filled && b.full.Add(1) >= b.enough {
+	switch {
+	case c == nil:
+		b.full.Add(filled)
+		b.dropped.Add(1)
+		b.nudge()
+	case filled > 0 && b.full.Add(filled) >= b.enough:
 		b.nudge()
 	}
 }
@@ -101,7 +129,7 @@ func (b *buffer) chunk() *chunk {
 		b.free = b.free[:n-1]
 		return c
 	}
-	return &chunk{make([]fleet.QueryEvent, 0, b.size)}
+	return newChunk(b.size)
 }
 
 // collect takes all chunks out of the shards.
@@ -122,14 +150,11 @@ func (b *buffer) collect(into []*chunk) []*chunk {
 	return into
 }
 
-// empty makes a collected chunk forget its events. It still counts as used.
-func (b *buffer) empty(c *chunk) {
-	clear(c.events)
-	c.events = c.events[:0]
-}
-
-// release gives emptied chunks back.
+// release empties chunks that were collected and gives them back.
 func (b *buffer) release(chunks []*chunk) {
+	for _, c := range chunks {
+		c.empty()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.used -= len(chunks)

@@ -4,7 +4,6 @@ package recorder
 import (
 	"context"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +19,10 @@ type Options struct {
 	BootID     string
 	Sink       querylog.Sink // takes the batches, one after the other; a shipper, where events are not to get lost
 
+	// Lend says that Sink keeps nothing of a batch's Events but their texts when its Write has returned. So the next collection
+	// is told in the same room, which spares the garbage collector most of what it has to do.
+	Lend bool
+
 	// Observe sees every collection of events once, clean and oldest first, before it is cut into batches and whatever the
 	// sink says to them; nil for none. Calls follow each other, and the next waits for this one: Observe is quick, changes
 	// nothing, keeps the slice no longer than the call, and calls no Flush.
@@ -27,7 +30,7 @@ type Options struct {
 
 	Interval     time.Duration // events are handed on at least this often, until SetInterval says otherwise; 500 ms
 	WakeEvents   int           // and when there are about this many; 8,192
-	MaxEvents    int           // bound of what is held; events beyond it are dropped; 131,072, which take 20 MB and their names
+	MaxEvents    int           // bound of what is held; events beyond it are dropped, or earlier where names are longer than 64 bytes; 131,072, which take 16 MB
 	FlushTimeout time.Duration // bound of the last hand-over, after the context of Run has ended; 10 s
 	Log          *slog.Logger  // slog.DiscardHandler
 }
@@ -53,12 +56,14 @@ type Recorder struct {
 	mu     sync.Mutex // guards the following, and the order of batches
 	seq    uint64
 	chunks []*chunk
-	order  []place
+	order  order
+	names  *names
+	events []fleet.QueryEvent // room for the next collection
 }
 
 // Stats count events since New.
 type Stats struct {
-	Recorded uint64 // taken by RecordQuery
+	Recorded uint64 // taken by Record
 	Dropped  uint64 // not taken, because as many waited as may
 	Handed   uint64 // in batches that the sink took
 	Refused  uint64 // in batches that it did not take: they are lost
@@ -85,7 +90,7 @@ func New(o Options) *Recorder {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Recorder{o: o, buffer: newBuffer(o.MaxEvents, o.WakeEvents)}
+	r := &Recorder{o: o, buffer: newBuffer(o.MaxEvents, o.WakeEvents), names: newNames()}
 	r.interval.Store(int64(o.Interval))
 	return r
 }
@@ -96,8 +101,15 @@ func (r *Recorder) SetInterval(d time.Duration) {
 	r.interval.Store(int64(min(max(d, MinInterval), MaxInterval)))
 }
 
-// RecordQuery takes an event. It never waits for a sink, and allocates only where a few hundred events need new room.
-func (r *Recorder) RecordQuery(e fleet.QueryEvent) { r.buffer.add(&e) }
+// Record takes an event. It never waits for a sink, and allocates only where a few hundred events need new room. *e and the
+// bytes of its name are the caller's again when it returns; its other texts may be kept.
+//
+// Lanes spare those who record the wait for each other. Lane 0 is for all. A lane from 1 is for one who records at a time, and
+// as many have room of their own as there are cores, twice over; what is recorded in any other lane gets lost no more than that.
+func (r *Recorder) Record(lane int, e *fleet.QueryEvent) { r.buffer.add(lane, e) }
+
+// RecordQuery is Record in lane 0.
+func (r *Recorder) RecordQuery(e fleet.QueryEvent) { r.buffer.add(0, &e) }
 
 // Stats tell what became of events so far.
 func (r *Recorder) Stats() Stats {
@@ -170,39 +182,27 @@ func (r *Recorder) hand(ctx context.Context, b querylog.Batch) {
 	}
 }
 
-// place is where in the chunks an event is.
-type place struct {
-	at    int64
-	chunk int32
-	index int32
-}
-
-// sorted is all events of the chunks, clean and oldest first, and empties the chunks. It sorts their places: an event is
-// nine times as large.
+// sorted is all events of the chunks, clean and oldest first. It sorts their places: an event is nine times as large.
 func (r *Recorder) sorted() []fleet.QueryEvent {
-	r.order = r.order[:0]
+	r.order.places = r.order.places[:0]
 	for i, c := range r.chunks {
+		c.clean()
 		for j := range c.events {
-			e := &c.events[j]
-			batch.Clean(e)
-			r.order = append(r.order, place{e.Time.UnixMicro(), int32(i), int32(j)})
+			r.order.places = append(r.order.places, place{c.events[j].at, int32(i), int32(j)})
 		}
 	}
-	slices.SortFunc(r.order, func(a, b place) int {
-		switch {
-		case a.at < b.at:
-			return -1
-		case a.at > b.at:
-			return 1
-		}
-		return 0
-	})
-	events := make([]fleet.QueryEvent, len(r.order))
-	for i, p := range r.order {
-		events[i] = r.chunks[p.chunk].events[p.index]
+	r.order.sort()
+	n := len(r.order.places)
+	events := r.events
+	if cap(events) < n {
+		events = make([]fleet.QueryEvent, n)
 	}
-	for _, c := range r.chunks {
-		r.buffer.empty(c)
+	events = events[:n]
+	for i, p := range r.order.places {
+		r.chunks[p.chunk].tell(p.index, r.names, &events[i])
+	}
+	if r.o.Lend {
+		r.events = events
 	}
 	return events
 }
