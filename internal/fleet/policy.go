@@ -20,6 +20,9 @@ type Policy struct {
 	// Conditional is left out when empty: a release that does not know it has nothing to report then, and the hash of a
 	// policy without it stays what it was.
 	Conditional []PolicyConditional `json:"conditional,omitempty"`
+	// RateLimit and Rebinding are left out, for the same reasons, when they say nothing.
+	RateLimit PolicyRateLimit `json:"rate_limit,omitzero"`
+	Rebinding PolicyRebinding `json:"rebinding,omitzero"`
 }
 
 // PolicyUpstream is a resolver that queries are forwarded to.

@@ -14,9 +14,7 @@ type PolicyConditional struct {
 
 // Suffix is the domain in lower case without a final dot: the form in which domains are compared. Where several
 // suffixes fit a name, the longest decides.
-func (c PolicyConditional) Suffix() string {
-	return strings.ToLower(strings.TrimSuffix(strings.TrimSpace(c.Domain), "."))
-}
+func (c PolicyConditional) Suffix() string { return suffixOf(c.Domain) }
 
 // validate says what makes no sense, through bad, which is given the path below the section.
 func (c PolicyConditional) validate(bad func(path, why string) error) error {
@@ -32,6 +30,11 @@ func (c PolicyConditional) validate(bad func(path, why string) error) error {
 		}
 	}
 	return nil
+}
+
+// suffixOf is a domain in lower case without a final dot.
+func suffixOf(domain string) string {
+	return strings.ToLower(strings.TrimSuffix(strings.TrimSpace(domain), "."))
 }
 
 // domainFault is why a text in lower case is no domain, "" if it is one.

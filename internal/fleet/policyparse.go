@@ -167,6 +167,9 @@ func (p Policy) Validate() error {
 	if err := validateConditional(p.Conditional, bad); err != nil {
 		return err
 	}
+	if err := p.validateGuards(bad); err != nil {
+		return err
+	}
 	names := map[string]bool{}
 	for i, l := range p.Lists {
 		path := fmt.Sprintf("lists[%d]", i)
