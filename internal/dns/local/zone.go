@@ -1,92 +1,185 @@
 // Package local answers from the policy's own records and for the special-use names that must not leave the machine.
+//
+// A record of the policy beats everything. A domain that is forwarded conditionally beats the special-use names, and the
+// wildcards above it. What is left of home.arpa, local, the private reverse zones and their like does not exist.
 package local
 
 import (
-	"fmt"
-	"net"
-	"net/netip"
-	"strconv"
+	"maps"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/miekg/dns"
 
 	"dnsfleet/internal/fleet"
 )
 
-const (
-	defaultTTL = 5 * time.Minute
-	// NegativeTTL is how long clients may keep that a local or blocked name has nothing to give.
-	NegativeTTL = 30
-	maxChain    = 8
-	maxTTL      = 7 * 24 * time.Hour
-)
+// NegativeTTL is how long, in seconds, clients may keep that a local or blocked name has nothing to give.
+const NegativeTTL = 30
 
-// Zone is the local records of one policy. It is immutable; the zero Zone has only the special-use names.
+// Zone is the local records of one policy. It is immutable and safe for concurrent use; the zero Zone has only the
+// special-use names.
 type Zone struct {
-	names map[string][]dns.RR // by lower-case name with the final dot
+	nodes  map[string]*node // by name in wire form, lower case
+	filter filter           // of the names in nodes
 }
 
-// Answer is what the zone knows of a question.
-type Answer struct {
-	Records []dns.RR // the caller must not change them
-	// Chase is a name outside the zone that an alias leads to and that is yet to be resolved; "" for none.
-	Chase string
-	// NotExist says that there is no such name.
-	NotExist bool
+// node is a name that has a say in what is local. Others are not kept.
+type node struct {
+	records   []dns.RR
+	wildcard  []dns.RR // of the name "*" below this one
+	forwarded bool     // a domain that is forwarded conditionally
+	// closed says that what is below does not exist unless it has a node: a wildcard further up would cover it, and
+	// this name stops it (RFC 4592, section 3.3.1).
+	closed bool
+	// empty says that the name exists without records, because there is one below it that has some.
+	empty bool
 }
 
-// New makes a Zone; what cannot be read is left out, and unusable are the indexes of those.
-func New(records []fleet.PolicyRecord) (z *Zone, unusable []int) {
-	z = &Zone{names: map[string][]dns.RR{}}
+// New makes a Zone of a policy's records and of the domains that are forwarded conditionally. Records that cannot be
+// read are left out, and unusable are their indexes.
+func New(records []fleet.PolicyRecord, conditional ...fleet.PolicyConditional) (z *Zone, unusable []int) {
+	z = &Zone{nodes: map[string]*node{}}
+	for _, c := range conditional {
+		if name, ok := packName(dns.Fqdn(c.Suffix())); ok {
+			z.at(name).forwarded = true
+		}
+	}
+	var parsed []dns.RR
 	for i, r := range records {
 		rr, err := parse(r)
 		if err != nil {
 			unusable = append(unusable, i)
 			continue
 		}
-		name := rr.Header().Name
-		z.names[name] = append(z.names[name], rr)
+		parsed = append(parsed, rr)
+		z.add(rr)
+	}
+	for _, rr := range parsed {
+		z.addPointer(rr)
+	}
+	for _, name := range slices.Collect(maps.Keys(z.nodes)) {
+		z.close(name)
+	}
+	for name := range z.nodes {
+		z.filter.add([]byte(name))
 	}
 	return z, unusable
 }
 
-// Check says why a record cannot be used, as fleet.ErrInvalid.
-func Check(r fleet.PolicyRecord) error {
-	_, err := parse(r)
-	return err
+func (z *Zone) at(name string) *node {
+	n := z.nodes[name]
+	if n == nil {
+		n = new(node)
+		z.nodes[name] = n
+	}
+	return n
 }
 
-// Lookup answers for a name in lower case with the final dot. found is false for a name that is not local.
-func (z *Zone) Lookup(name string, qtype uint16) (a Answer, found bool) {
-	for range maxChain {
-		records := z.names[name]
-		if len(records) == 0 {
-			if len(a.Records) > 0 {
-				a.Chase = name
-				return a, true
-			}
-			return special(name, qtype)
-		}
-		var alias *dns.CNAME
-		matched := false
-		for _, rr := range records {
-			cname, isAlias := rr.(*dns.CNAME)
-			switch {
-			case rr.Header().Rrtype == qtype || qtype == dns.TypeANY:
-				a.Records = append(a.Records, rr)
-				matched = true
-			case isAlias:
-				alias = cname
-			}
-		}
-		if matched || alias == nil {
-			return a, true
-		}
-		a.Records = append(a.Records, alias)
-		name = strings.ToLower(alias.Target)
+// add takes a record in. All of one type at a name have the TTL of the shortest (RFC 2181, section 5.2), none is there
+// twice, and of several aliases the first counts.
+func (z *Zone) add(rr dns.RR) {
+	name, ok := packName(rr.Header().Name)
+	if !ok {
+		return
 	}
-	return a, true // a loop of aliases: what was gathered is all there is
+	n := z.at(name)
+	n.records = addRecord(n.records, rr)
+	if rest, isWildcard := strings.CutPrefix(name, "\x01*"); isWildcard {
+		z.at(rest).wildcard = n.records
+	}
+}
+
+func addRecord(records []dns.RR, rr dns.RR) []dns.RR {
+	ttl := rr.Header().Ttl
+	for _, other := range records {
+		if other.Header().Rrtype != rr.Header().Rrtype {
+			continue
+		}
+		if rr.Header().Rrtype == dns.TypeCNAME || dns.IsDuplicate(rr, other) {
+			return records
+		}
+		ttl = min(ttl, other.Header().Ttl)
+	}
+	records = append(records, rr)
+	for _, other := range records {
+		if other.Header().Rrtype == rr.Header().Rrtype {
+			other.Header().Ttl = ttl
+		}
+	}
+	return records
+}
+
+// addPointer gives the address of a record a name, unless it has one by then. It does so only where nobody else could:
+// in the reverse zones of private addresses, as long as they are not forwarded. The first name of an address counts.
+func (z *Zone) addPointer(rr dns.RR) {
+	var reverse string
+	switch rr := rr.(type) {
+	case *dns.A:
+		if rr.A.IsUnspecified() {
+			return // such a record blocks its name
+		}
+		reverse, _ = dns.ReverseAddr(rr.A.String())
+	case *dns.AAAA:
+		reverse, _ = dns.ReverseAddr(rr.AAAA.String())
+	}
+	name, ok := packName(reverse)
+	owner := rr.Header()
+	if !ok || owner.Name[0] == '*' || !z.privateReverse(name) {
+		return // a wildcard has no one name
+	}
+	n := z.nodes[name]
+	if n != nil && slices.ContainsFunc(n.records, func(rr dns.RR) bool {
+		return rr.Header().Rrtype == dns.TypePTR || rr.Header().Rrtype == dns.TypeCNAME
+	}) {
+		return
+	}
+	header := dns.RR_Header{Name: reverse, Rrtype: dns.TypePTR, Class: dns.ClassINET, Ttl: owner.Ttl}
+	n = z.at(name)
+	n.records = append(n.records, &dns.PTR{Hdr: header, Ptr: owner.Name})
+}
+
+// privateReverse reports whether a reverse name does not exist unless the policy says otherwise.
+func (z *Zone) privateReverse(name string) bool {
+	for suffix := name; suffix != "\x00"; suffix = parent(suffix) {
+		if n := z.nodes[suffix]; n != nil && (n.forwarded || n.wildcard != nil) {
+			return false
+		}
+	}
+	s := specialOf([]byte(name))
+	return s.kind == absent && s.apex > 0
+}
+
+// close finds out what a name that has something means for itself and for those above it.
+func (z *Zone) close(name string) {
+	n := z.nodes[name]
+	if !n.forwarded {
+		n.closed = z.covered(name)
+		n.empty = n.records == nil && (n.closed || unpublished(name))
+	}
+	for above := parent(name); above != "\x00"; above = parent(above) {
+		if up := z.nodes[above]; up != nil && (up.forwarded || up.records != nil || up.wildcard != nil) {
+			return // it speaks for itself
+		}
+		if closed := z.covered(above); closed || unpublished(above) {
+			up := z.at(above)
+			up.closed, up.empty = closed, true
+		}
+	}
+}
+
+// covered reports whether a wildcard would cover the name, were it not there.
+func (z *Zone) covered(name string) bool {
+	for above := name; above != "\x00"; {
+		if n := z.nodes[above]; n != nil && n.forwarded {
+			return false
+		}
+		above = parent(above)
+		if n := z.nodes[above]; n != nil && n.wildcard != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // SOA is the authority record of a negative answer for the name, which tells clients how long to keep it.
@@ -96,98 +189,4 @@ func SOA(name string) dns.RR {
 		Ns:   "localhost.",
 		Mbox: "nobody.invalid.", Serial: 1, Refresh: 3600, Retry: 600, Expire: 86400, Minttl: NegativeTTL,
 	}
-}
-
-func parse(r fleet.PolicyRecord) (dns.RR, error) {
-	bad := func(what, value string) error {
-		return fmt.Errorf("%w: record %s %s: %q is not %s", fleet.ErrInvalid, r.Name, r.Type, value, what)
-	}
-	name, ok := hostName(r.Name)
-	if !ok {
-		return nil, bad("a domain name", r.Name)
-	}
-	ttl := time.Duration(r.TTL)
-	if ttl == 0 {
-		ttl = defaultTTL
-	}
-	if ttl < time.Second || ttl > maxTTL {
-		return nil, bad("a TTL from 1s to 7d", time.Duration(r.TTL).String())
-	}
-	header := func(rrtype uint16) dns.RR_Header {
-		return dns.RR_Header{Name: name, Rrtype: rrtype, Class: dns.ClassINET, Ttl: uint32(ttl / time.Second)}
-	}
-	fields := strings.Fields(r.Value)
-	switch strings.ToUpper(r.Type) {
-	case "A":
-		addr, err := netip.ParseAddr(r.Value)
-		if err != nil || !addr.Is4() {
-			return nil, bad("an IPv4 address", r.Value)
-		}
-		return &dns.A{Hdr: header(dns.TypeA), A: net.IP(addr.AsSlice())}, nil
-	case "AAAA":
-		addr, err := netip.ParseAddr(r.Value)
-		if err != nil || !addr.Is6() || addr.Zone() != "" {
-			return nil, bad("an IPv6 address", r.Value)
-		}
-		return &dns.AAAA{Hdr: header(dns.TypeAAAA), AAAA: net.IP(addr.AsSlice())}, nil
-	case "CNAME", "PTR":
-		target, ok := hostName(r.Value)
-		if !ok {
-			return nil, bad("a domain name", r.Value)
-		}
-		if strings.EqualFold(r.Type, "PTR") {
-			return &dns.PTR{Hdr: header(dns.TypePTR), Ptr: target}, nil
-		}
-		return &dns.CNAME{Hdr: header(dns.TypeCNAME), Target: target}, nil
-	case "TXT":
-		return &dns.TXT{Hdr: header(dns.TypeTXT), Txt: splitText(r.Value)}, nil
-	case "MX":
-		numbers, target, ok := numbersAndName(fields, 1)
-		if !ok {
-			return nil, bad("a preference and a name, such as 10 mail.example", r.Value)
-		}
-		return &dns.MX{Hdr: header(dns.TypeMX), Preference: numbers[0], Mx: target}, nil
-	case "SRV":
-		numbers, target, ok := numbersAndName(fields, 3)
-		if !ok {
-			return nil, bad("priority, weight, port and a name, such as 0 5 5060 sip.example", r.Value)
-		}
-		return &dns.SRV{Hdr: header(dns.TypeSRV), Priority: numbers[0], Weight: numbers[1], Port: numbers[2], Target: target}, nil
-	}
-	return nil, bad("a type that is served: A, AAAA, CNAME, TXT, PTR, MX or SRV", r.Type)
-}
-
-func numbersAndName(fields []string, count int) (numbers []uint16, name string, ok bool) {
-	if len(fields) != count+1 {
-		return nil, "", false
-	}
-	for _, f := range fields[:count] {
-		n, err := strconv.ParseUint(f, 10, 16)
-		if err != nil {
-			return nil, "", false
-		}
-		numbers = append(numbers, uint16(n))
-	}
-	name, ok = hostName(fields[count])
-	return numbers, name, ok
-}
-
-// hostName is the name in lower case with the final dot. Wildcards and escapes are not served.
-func hostName(text string) (string, bool) {
-	name := strings.ToLower(dns.Fqdn(text))
-	_, valid := dns.IsDomainName(name)
-	if !valid || text == "" || len(name) > 254 || strings.ContainsAny(name, "*\\ \t\r\n\"();$") {
-		return "", false
-	}
-	return name, true
-}
-
-// splitText cuts a text into the strings of at most 255 bytes that a TXT record holds, escaped as miekg/dns has them.
-func splitText(text string) []string {
-	escape := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
-	var parts []string
-	for len(text) > 255 {
-		parts, text = append(parts, escape.Replace(text[:255])), text[255:]
-	}
-	return append(parts, escape.Replace(text))
 }
