@@ -2,146 +2,181 @@ package cache
 
 import (
 	"sync"
-	"time"
+	"sync/atomic"
 
 	"dnsfleet/internal/fleet"
 )
 
-// entry is one answer, linked from most to least recently used.
-type entry struct {
-	key        Key
-	wire       []byte // never changed once stored
-	stored     time.Time
-	expires    time.Time
-	failure    bool
-	prev, next *entry
-}
+// stretch is how many slots the hand of the clock passes with one hold of the lock.
+const stretch = 32
 
-func (e *entry) size() int64 { return int64(len(e.wire)+len(e.key.Name)) + overhead }
-
-// shard is an LRU of its own, so that cores seldom wait for each other.
+// shard is a part of the cache with a lock of its own for those who write.
 type shard struct {
-	mu      sync.Mutex // guards the following
-	entries map[Key]*entry
-	head    *entry // most recently used
-	tail    *entry
-	bytes   int64
+	table atomic.Pointer[table] // nil = empty; read without the lock
+	_     [120]byte             // readers' line is not the writers'
+
+	mu    sync.Mutex // guards the following, and changes of the table
+	count int
+	hand  int // slot
+	_     [104]byte
 }
 
-// get returns nil for what is not there or past its stale time, which it removes.
-func (s *shard) get(k Key, now time.Time, serveStale time.Duration) (wire []byte, stored, expires time.Time) {
+// put keeps e and returns by how much the shard has grown. A failure does not replace an answer that may still be served
+// stale; nor does anything replace anything when onlyNew is set.
+func (s *shard) put(e *Entry, q *Question, now, serveStale int64, onlyNew bool) (grown int64, kept bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.entries[k]
-	if e == nil {
-		return nil, stored, expires
-	}
-	if !now.Before(e.deadline(serveStale)) {
-		s.remove(e)
-		return nil, stored, expires
-	}
-	if s.head != e {
-		s.unlink(e)
-		s.pushFront(e)
-	}
-	return e.wire, e.stored, e.expires
-}
-
-// deadline is when the entry is of no use any more. Failures are never served stale.
-func (e *entry) deadline(serveStale time.Duration) time.Time {
-	if e.failure {
-		return e.expires
-	}
-	return e.expires.Add(serveStale)
-}
-
-func (s *shard) put(e *entry, now time.Time, serveStale time.Duration, limit int64) bool {
-	if e.size() > limit {
-		return false
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.entries == nil {
-		s.entries = map[Key]*entry{}
-	}
-	if old := s.entries[e.key]; old != nil {
-		if e.failure && !old.failure && now.Before(old.deadline(serveStale)) {
-			return false
+	t := s.table.Load()
+	if t != nil {
+		if old := t.find(e.hash, q); old != nil {
+			alive := now < old.deadline(serveStale)
+			if alive && (onlyNew || e.failed() && !old.failed()) {
+				return 0, false
+			}
+			if !onlyNew {
+				e.use.inherit(&old.use)
+			}
+			t.replace(t.slotOf(old), e)
+			return int64(e.size) - int64(old.size), true
 		}
-		s.remove(old)
 	}
-	s.entries[e.key] = e
-	s.pushFront(e)
-	s.bytes += e.size()
-	s.evict(limit)
-	return true
+	if s.count >= t.room() {
+		grown = s.rebuild(s.count + s.count/2 + slotsPerBucket)
+		t = s.table.Load()
+	}
+	t.add(e)
+	s.count++
+	return grown + int64(e.size), true
 }
 
-func (s *shard) shrink(limit int64) {
+// rebuild moves the entries to a table with room for so many and returns by how much it is larger.
+func (s *shard) rebuild(room int) int64 {
+	old := s.table.Load()
+	t := newTable((room*5/4)/slotsPerBucket + 1)
+	old.each(t.add)
+	s.table.Store(t)
+	s.hand = 0
+	return t.size() - old.size()
+}
+
+// remove returns how many bytes became free.
+func (s *shard) remove(t *table, slot int) int64 {
+	s.count--
+	return int64(t.remove(slot).size)
+}
+
+// shrink gives memory of a table back that is mostly empty, and returns how much.
+func (s *shard) shrink() int64 {
+	t := s.table.Load()
+	if s.count == 0 {
+		s.table.Store(nil)
+		s.hand = 0
+		return t.size()
+	}
+	if len(t.terms) > 8*slotsPerBucket && s.count < len(t.terms)/4 {
+		return -s.rebuild(s.count * 3 / 2)
+	}
+	return 0
+}
+
+// evict frees need bytes if it can within a stretch: of what has expired first, then of what was not used since the hand
+// was here, or of anything if force is set. It returns how much became free.
+func (s *shard) evict(need, now int64, force bool) (freed int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.evict(limit)
+	t := s.table.Load()
+	if t == nil {
+		return 0
+	}
+	n := min(stretch, len(t.terms))
+	slot := s.hand
+	for range n {
+		if term := t.terms[slot]; term.taken() && now/millisecond >= term.expires() {
+			if freed += s.remove(t, slot); freed >= need {
+				return freed + s.shrink()
+			}
+		}
+		slot = s.after(t, slot)
+	}
+	for range n {
+		slot = s.hand
+		s.hand = s.after(t, slot)
+		if t.terms[slot].taken() && (!t.at(slot).use.spare() || force) {
+			if freed += s.remove(t, slot); freed >= need {
+				break
+			}
+		}
+	}
+	return freed + s.shrink()
 }
 
-func (s *shard) evict(limit int64) {
-	for s.bytes > limit && s.tail != nil {
-		s.remove(s.tail)
+func (s *shard) after(t *table, slot int) int {
+	if slot++; slot < len(t.terms) {
+		return slot
 	}
+	return 0
 }
 
-func (s *shard) remove(e *entry) {
-	s.unlink(e)
-	delete(s.entries, e.key)
-	s.bytes -= e.size()
-}
-
-func (s *shard) pushFront(e *entry) {
-	e.prev, e.next = nil, s.head
-	if s.head != nil {
-		s.head.prev = e
-	}
-	s.head = e
-	if s.tail == nil {
-		s.tail = e
-	}
-}
-
-func (s *shard) unlink(e *entry) {
-	if e.prev != nil {
-		e.prev.next = e.next
-	} else {
-		s.head = e.next
-	}
-	if e.next != nil {
-		e.next.prev = e.prev
-	} else {
-		s.tail = e.prev
-	}
-	e.prev, e.next = nil, nil
-}
-
-func (s *shard) clear() int {
+// sweep removes what is past its deadline.
+func (s *shard) sweep(now, serveStale int64) (removed int, freed int64, seen int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := len(s.entries)
-	s.entries, s.head, s.tail, s.bytes = nil, nil, nil, 0 // a map never gives its memory back
-	return n
+	t := s.table.Load()
+	if t == nil {
+		return 0, 0, 0
+	}
+	for slot, term := range t.terms {
+		if term.taken() && now/millisecond >= term.deadline(serveStale) {
+			freed += s.remove(t, slot)
+			removed++
+		}
+	}
+	return removed, freed + s.shrink(), len(t.terms)
 }
 
-// count adds the shard's entries to lru and returns its bytes.
-func (s *shard) count(lru *fleet.LRUStats, now time.Time, serveStale time.Duration) int64 {
+func (s *shard) clear() (removed int, freed int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	lru.Entries += len(s.entries)
-	for e := s.head; e != nil; e = e.next {
+	t := s.table.Load()
+	t.each(func(e *Entry) { freed += int64(e.size) })
+	removed, s.count, s.hand = s.count, 0, 0
+	s.table.Store(nil)
+	return removed, freed + t.size()
+}
+
+// due appends the entries that are fresh and about to expire.
+func (s *shard) due(to []*Entry, now, within int64) []*Entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.table.Load(); t != nil {
+		for slot, term := range t.terms {
+			if term.taken() && term.due(now/millisecond, within/millisecond) {
+				to = append(to, t.at(slot))
+			}
+		}
+	}
+	return to
+}
+
+// tally adds the shard's entries to lru.
+func (s *shard) tally(lru *fleet.LRUStats, now, serveStale int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.table.Load()
+	if t == nil {
+		return
+	}
+	lru.Entries += s.count
+	now /= millisecond
+	for _, term := range t.terms {
 		switch {
-		case now.Before(e.expires):
+		case !term.taken():
+		case now < term.expires():
 			lru.Fresh++
-		case now.Before(e.deadline(serveStale)):
+		case now < term.deadline(serveStale):
 			lru.Stale++
 		default:
 			lru.Expired++
 		}
 	}
-	return s.bytes
 }
