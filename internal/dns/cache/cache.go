@@ -6,6 +6,7 @@ package cache
 
 import (
 	"hash/maphash"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -64,6 +65,8 @@ type Cache struct {
 	bytes atomic.Int64  // of all entries and tables
 	hand  atomic.Uint64 // shard that is next to give memory back
 	swept atomic.Uint64 // shard that is next to be swept
+
+	saving sync.Mutex // one file at a time
 
 	lookups counters
 	shards  [shardCount]shard

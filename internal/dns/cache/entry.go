@@ -123,7 +123,7 @@ func (e *Entry) AppendAnswer(dst []byte, now time.Time) []byte {
 	t := since(now)
 	start := len(dst)
 	end := int(e.text) + int(e.wire)
-	dst = append(dst, e.data[e.text:end]...)
+	dst = append(dst, e.message()...)
 	msg := dst[start:]
 	if t >= e.expires {
 		for at := end; at+1 < len(e.data); at += 2 {
@@ -143,6 +143,9 @@ func (e *Entry) AppendAnswer(dst []byte, now time.Time) []byte {
 	}
 	return dst
 }
+
+// message is the whole message as it was stored.
+func (e *Entry) message() string { return e.data[e.text : int(e.text)+int(e.wire)] }
 
 // Size is how many bytes AppendAnswer appends.
 func (e *Entry) Size() int { return int(e.wire) }
