@@ -24,6 +24,8 @@ records: [{name: nas.home.arpa, type: A, value: 192.168.1.10}]
 conditional:
 - {domain: corp.example, upstreams: [{address: "tls://dns.corp.example", bootstrap: ["10.0.0.53"]}, {address: "10.0.0.54"}]}
 - {domain: 1.168.192.in-addr.arpa, upstreams: [{address: 192.168.1.1}]}
+rate_limit: {queries_per_second: 50, burst: 200, slip: 0, ipv4_prefix: 24, ipv6_prefix: 56}
+rebinding: {protect: false, allow: ["plex.direct"]}
 `
 
 func TestAPolicySurvivesJSON(t *testing.T) {

@@ -43,6 +43,14 @@ func (r PolicyRateLimit) WithDefaults() PolicyRateLimit {
 	return r
 }
 
+// Equal reports whether two limits mean the same.
+func (r PolicyRateLimit) Equal(other PolicyRateLimit) bool {
+	r, other = r.WithDefaults(), other.WithDefaults()
+	same := *r.Slip == *other.Slip
+	r.Slip, other.Slip = nil, nil
+	return same && r == other
+}
+
 // validate says what makes no sense, through bad, which is given the path below the section.
 func (r PolicyRateLimit) validate(bad func(path, why string) error) error {
 	for _, field := range []struct {
