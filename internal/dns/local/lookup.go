@@ -114,9 +114,10 @@ func (a *Answer) add(p place, wire []byte, name string, qtype uint16) (alias str
 		a.NotExist, a.Zone = true, unpackName(wire[p.from:])
 		return ""
 	case p.node.records == nil && !p.wildcard:
+		before := len(a.Records)
 		a.addSpecial(p.special, wire, name, qtype)
 		a.NotExist = false // there are names below it
-		if len(a.Records) == 0 && a.Zone == "" {
+		if len(a.Records) == before && a.Zone == "" {
 			a.Zone = name
 		}
 		return ""
@@ -127,10 +128,7 @@ func (a *Answer) add(p place, wire []byte, name string, qtype uint16) (alias str
 	}
 	matched := match(records, qtype)
 	if len(matched) == 0 {
-		a.Zone = name
-		if len(a.Records) > 0 || p.wildcard {
-			a.Zone = unpackName(wire[p.from:])
-		}
+		a.Zone = unpackName(wire[p.from:])
 		return ""
 	}
 	for _, rr := range matched {

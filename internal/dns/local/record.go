@@ -103,7 +103,7 @@ func parseService(header dns.RR_Header, value string) dns.RR {
 	if strings.ContainsAny(value, "\r\n();") {
 		return nil // a line of a zone file may hold more than the one record that is asked for
 	}
-	rr, err := dns.NewRR(fmt.Sprintf("%s %d IN %s %s", header.Name, header.Ttl, dns.TypeToString[header.Rrtype], value))
+	rr, err := dns.NewRR(". IN " + dns.TypeToString[header.Rrtype] + " " + value)
 	if err != nil || rr == nil {
 		return nil
 	}
@@ -149,7 +149,7 @@ func numbersAndName(fields []string, count int) (numbers []uint16, name string, 
 
 // ownerName is hostName for a name that may be a wildcard.
 func ownerName(text string) (string, bool) {
-	rest, isWildcard := strings.CutPrefix(strings.TrimSpace(text), "*.")
+	rest, isWildcard := strings.CutPrefix(text, "*.")
 	name, ok := hostName(rest)
 	if ok && isWildcard {
 		name = "*." + name
@@ -161,7 +161,7 @@ var toASCII = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.Stric
 
 // hostName is the name in lower case with the final dot, international ones as they are in DNS. Escapes are not served.
 func hostName(text string) (string, bool) {
-	name := strings.ToLower(dns.Fqdn(strings.TrimSpace(text)))
+	name := strings.ToLower(dns.Fqdn(text))
 	if strings.ContainsFunc(name, func(r rune) bool { return r > '~' }) {
 		ascii, err := toASCII.ToASCII(name)
 		if err != nil {
@@ -170,10 +170,8 @@ func hostName(text string) (string, bool) {
 		name = dns.Fqdn(ascii)
 	}
 	_, valid := dns.IsDomainName(name)
-	if !valid || name == "." || len(name) > 254 || strings.ContainsAny(name, "*\\ \t\r\n\"();$") {
-		return "", false
-	}
-	return name, true
+	odd := strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`*\"();$'@`, r) })
+	return name, valid && !odd && name != "." && len(name) <= 254
 }
 
 // splitText cuts a text into the strings of at most 255 bytes that a TXT record holds, escaped as miekg/dns has them.

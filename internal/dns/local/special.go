@@ -68,9 +68,9 @@ func specialAt(name []byte, last, second int) special {
 func arpa(name []byte, second int) special {
 	switch string(name[second:]) {
 	case "\x04home\x04arpa\x00":
-		return below(name, second)
+		return below(second)
 	case "\x08resolver\x04arpa\x00":
-		s := below(name, second)
+		s := below(second)
 		if s.kind == apex || string(name[:second]) == "\x04_dns" {
 			s.kind = empty // nobody but us could say how we can be reached, and not by this name
 		}
@@ -78,14 +78,14 @@ func arpa(name []byte, second int) special {
 	case "\x07in-addr\x04arpa\x00", "\x03ip6\x04arpa\x00":
 		for off := 0; off < second; off += 1 + int(name[off]) {
 			if _, ok := servedZones[string(name[off:])]; ok {
-				return loopbackReverse(name, below(name, off))
+				return loopbackReverse(name, below(off))
 			}
 		}
 	}
 	return special{}
 }
 
-func below(name []byte, at int) special {
+func below(at int) special {
 	if at == 0 {
 		return special{apex, 0}
 	}
