@@ -2,6 +2,7 @@
 package ratelimit
 
 import (
+	"encoding/binary"
 	"hash/maphash"
 	"net/netip"
 	"sync/atomic"
@@ -85,10 +86,10 @@ func (l *Limiter) keyOf(client netip.Addr) uint64 {
 	if client.Is4() {
 		bits = 96 + l.v4
 	}
-	for i := range raw {
-		keep := min(max(bits-8*i, 0), 8)
-		raw[i] &^= 0xFF >> keep
-	}
+	// A shift by 64 or more leaves nothing.
+	high, low := binary.BigEndian.Uint64(raw[:8]), binary.BigEndian.Uint64(raw[8:])
+	binary.BigEndian.PutUint64(raw[:8], high&^(^uint64(0)>>min(bits, 64)))
+	binary.BigEndian.PutUint64(raw[8:], low&^(^uint64(0)>>max(bits-64, 0)))
 	return min(max(maphash.Bytes(l.seed, raw[:]), 1), taken-1)
 }
 
