@@ -6,8 +6,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"hash/maphash"
+	"math/rand/v2"
 	"net/netip"
-	"sync"
+	"sync/atomic"
 
 	"dnsfleet/internal/fleet"
 )
@@ -31,7 +33,12 @@ const (
 	prefix6 = 48
 	// pseudonymBytes keeps two of a million clients from having one pseudonym, with a chance of 1 in 2^20.
 	pseudonymBytes = 8
-	maxRemembered  = 4096
+)
+
+// How many pseudonyms are remembered, in sets of which each has the clients of some hashes.
+const (
+	sets = 1024
+	ways = 4
 )
 
 // Filter takes from events what is not to be kept. It may be used concurrently.
@@ -39,13 +46,21 @@ type Filter struct {
 	mode Mode
 	key  []byte
 
-	mu    sync.RWMutex
-	names map[client]string // pseudonyms, because to make one takes longer than to answer a query
+	// Pseudonyms are remembered, because to make one takes longer than to answer a query, and read without a lock, because all
+	// cores do so all the time. nil for other modes than Hash.
+	seed  maphash.Seed
+	known *[sets][ways]atomic.Pointer[pseudonym]
 }
 
+// client is whom a pseudonym stands for: by name, whatever the address, or by address.
 type client struct {
 	addr netip.Addr
 	name string
+}
+
+type pseudonym struct {
+	of   client
+	text string
 }
 
 // New makes a filter. key is a secret of KeyBytes or more, which only Hash needs: whoever has it can try which client a
@@ -60,7 +75,11 @@ func New(mode Mode, key []byte) (*Filter, error) {
 	default:
 		return nil, fmt.Errorf("%w: privacy mode %q is none of full, hash, truncate, anonymous", fleet.ErrInvalid, mode)
 	}
-	return &Filter{mode: mode, key: key, names: map[client]string{}}, nil
+	f := &Filter{mode: mode, key: key, seed: maphash.MakeSeed()}
+	if mode == Hash {
+		f.known = new([sets][ways]atomic.Pointer[pseudonym])
+	}
+	return f, nil
 }
 
 // Apply takes from the event what is not to be kept.
@@ -68,8 +87,11 @@ func (f *Filter) Apply(e *fleet.QueryEvent) {
 	switch f.mode {
 	case Full:
 	case Hash:
-		if e.Client.IsValid() || e.ClientName != "" {
-			e.ClientName = f.pseudonym(client{e.Client.Unmap().WithZone(""), e.ClientName})
+		switch {
+		case e.ClientName != "":
+			e.ClientName = f.pseudonym(client{name: e.ClientName})
+		case e.Client.IsValid():
+			e.ClientName = f.pseudonym(client{addr: e.Client.Unmap().WithZone("")})
 		}
 		e.Client = netip.Addr{}
 	case Truncate:
@@ -93,26 +115,38 @@ func network(a netip.Addr) netip.Addr {
 }
 
 func (f *Filter) pseudonym(c client) string {
-	f.mu.RLock()
-	name, known := f.names[c]
-	f.mu.RUnlock()
-	if known {
-		return name
+	set := &f.known[f.hash(c)%sets]
+	free := -1
+	for i := range set {
+		p := set[i].Load()
+		switch {
+		case p == nil:
+			free = i
+		case p.of == c:
+			return p.text
+		}
 	}
+	if free < 0 {
+		free = int(rand.Uint32() % ways) //nolint:gosec // any will do
+	}
+	text := f.make(c)
+	set[free].Store(&pseudonym{c, text})
+	return text
+}
+
+func (f *Filter) hash(c client) uint64 {
+	if c.name != "" {
+		return maphash.String(f.seed, c.name)
+	}
+	address := c.addr.As16()
+	return maphash.Bytes(f.seed, address[:])
+}
+
+func (f *Filter) make(c client) string {
 	mac := hmac.New(sha256.New, f.key)
-	address, _ := c.addr.MarshalBinary() // never fails
-	if c.name != "" {                    // a client with a name is known by it, whatever its address
-		address = nil
-	}
+	address, _ := c.addr.MarshalBinary() // never fails; empty for a client with a name
 	mac.Write(address)
 	mac.Write([]byte{0})
 	mac.Write([]byte(c.name))
-	name = "client-" + hex.EncodeToString(mac.Sum(nil)[:pseudonymBytes])
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.names) >= maxRemembered {
-		clear(f.names)
-	}
-	f.names[c] = name
-	return name
+	return "client-" + hex.EncodeToString(mac.Sum(nil)[:pseudonymBytes])
 }

@@ -120,3 +120,21 @@ func BenchmarkHash(b *testing.B) {
 		f.Apply(&one)
 	}
 }
+
+// BenchmarkHashOnAllCores is what a pseudonym costs while all cores ask for some.
+func BenchmarkHashOnAllCores(b *testing.B) {
+	f := filter(b, privacy.Hash, 1)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		addr := netip.MustParseAddr("192.168.1.1")
+		clients := make([]netip.Addr, 20)
+		for i := range clients {
+			addr = addr.Next()
+			clients[i] = addr
+		}
+		for i := 0; pb.Next(); i++ {
+			e := fleet.QueryEvent{Client: clients[i%len(clients)]}
+			f.Apply(&e)
+		}
+	})
+}
