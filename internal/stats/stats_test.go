@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,7 +48,7 @@ func run(t *testing.T, c *stats.Counters) (stop func()) {
 }
 
 func query(c *stats.Counters, o fleet.Outcome, d time.Duration) {
-	c.RecordQuery(fleet.QueryEvent{Outcome: o, Duration: d})
+	c.Record(0, o, d)
 }
 
 // pending are the slices that wait, as "1m 12:00 60s 3": size, start, seconds covered and queries.
@@ -403,21 +404,27 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-func BenchmarkRecordQuery(b *testing.B) {
-	c, err := stats.New(stats.Options{})
-	if err != nil {
-		b.Fatal(err)
+// BenchmarkRecord is a count in a lane of its own, and in the one that all cores share.
+func BenchmarkRecord(b *testing.B) {
+	for name, lane := range map[string]int64{"own lane": 1, "shared lane": 0} {
+		b.Run(name, func(b *testing.B) {
+			c, err := stats.New(stats.Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			if n := testing.AllocsPerRun(1000, func() { c.Record(int(lane), fleet.Cached, 120*time.Microsecond) }); n != 0 {
+				b.Fatalf("got %v allocations, want 0", n)
+			}
+			var threads atomic.Int64
+			b.ReportAllocs()
+			b.RunParallel(func(p *testing.PB) {
+				mine := int(lane * threads.Add(1))
+				for i := 0; p.Next(); i++ {
+					c.Record(mine, fleet.Cached, time.Duration(i%5000)*time.Microsecond)
+				}
+			})
+		})
 	}
-	event := fleet.QueryEvent{Outcome: fleet.Cached, Duration: 120 * time.Microsecond}
-	if n := testing.AllocsPerRun(1000, func() { c.RecordQuery(event) }); n != 0 {
-		b.Fatalf("got %v allocations, want 0", n)
-	}
-	b.ReportAllocs()
-	b.RunParallel(func(p *testing.PB) {
-		for p.Next() {
-			c.RecordQuery(event)
-		}
-	})
 }
 
 func BenchmarkObserveExchange(b *testing.B) {

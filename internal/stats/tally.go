@@ -25,6 +25,7 @@ type tally struct {
 	shards []shard // of each lane one, then those that all lanes share
 	lanes  int
 	mask   uint32 // of the shared ones' numbers
+	table  *binTable
 
 	upstreams atomic.Pointer[map[string]*exchanges] // copied to add one
 	adding    sync.Mutex
@@ -51,7 +52,7 @@ func newTally() *tally {
 		n *= 2
 	}
 	lanes := min(2*runtime.GOMAXPROCS(0), 64)
-	t := &tally{shards: make([]shard, lanes+int(n)), lanes: lanes, mask: n - 1}
+	t := &tally{shards: make([]shard, lanes+int(n)), lanes: lanes, mask: n - 1, table: bins()}
 	for i := range t.shards {
 		t.shards[i].bins = make([]atomic.Uint64, fleet.LatencyBins)
 	}
@@ -73,7 +74,7 @@ func (t *tally) query(lane int, o fleet.Outcome, d time.Duration) {
 	}
 	s := t.shard(lane)
 	s.outcomes[o].Add(1)
-	s.bins[fleet.LatencyBin(d)].Add(1)
+	s.bins[t.table.bin(d)].Add(1)
 	s.nanos.Add(int64(max(d, 0)))
 }
 
