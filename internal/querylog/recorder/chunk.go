@@ -134,14 +134,14 @@ func (c *chunk) clean() {
 	}
 }
 
-func cleanText(s string) string {
-	e := fleet.QueryEvent{QName: s}
-	batch.Clean(&e)
-	return e.QName
+// name is the bytes of the name of event i.
+func (c *chunk) name(i int32) []byte {
+	k := &c.events[i]
+	return c.names[k.name : k.name+uint32(k.length)]
 }
 
-// tell makes *e the event that is kept as number i. The chunk's words are clean.
-func (c *chunk) tell(i int32, names *names, e *fleet.QueryEvent) {
+// tell makes *e the event i, all but its name. The chunk's words are clean.
+func (c *chunk) tell(i int32, e *fleet.QueryEvent) {
 	k := &c.events[i]
 	e.Time = time.UnixMicro(k.at).UTC()
 	e.Duration = time.Duration(k.took) * time.Microsecond
@@ -153,7 +153,6 @@ func (c *chunk) tell(i int32, names *names, e *fleet.QueryEvent) {
 	default:
 		e.Client = netip.Addr{}
 	}
-	e.QName = names.of(c.names[k.name : k.name+uint32(k.length)])
 	e.QType, e.QClass, e.Outcome, e.RCode = k.qtype, k.qclass, k.outcome, int(k.rcode)
 	e.ClientName, e.Protocol = c.words[k.words[clientName]], c.words[k.words[protocol]]
 	e.Upstream, e.List = c.words[k.words[upstream]], c.words[k.words[list]]

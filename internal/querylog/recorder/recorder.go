@@ -30,7 +30,7 @@ type Options struct {
 
 	Interval     time.Duration // events are handed on at least this often, until SetInterval says otherwise; 500 ms
 	WakeEvents   int           // and when there are about this many; 8,192
-	MaxEvents    int           // bound of what is held; events beyond it are dropped, or earlier where names are longer than 64 bytes; 131,072, which take 16 MB
+	MaxEvents    int           // bound of what is held, with 64 bytes for each name; events beyond it are dropped; 131,072, which take 16 MB
 	FlushTimeout time.Duration // bound of the last hand-over, after the context of Run has ended; 10 s
 	Log          *slog.Logger  // slog.DiscardHandler
 }
@@ -57,8 +57,8 @@ type Recorder struct {
 	seq    uint64
 	chunks []*chunk
 	order  order
-	names  *names
-	events []fleet.QueryEvent // room for the next collection
+	names  names
+	room   []fleet.QueryEvent // for the next collection
 }
 
 // Stats count events since New.
@@ -90,7 +90,7 @@ func New(o Options) *Recorder {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Recorder{o: o, buffer: newBuffer(o.MaxEvents, o.WakeEvents), names: newNames()}
+	r := &Recorder{o: o, buffer: newBuffer(o.MaxEvents, o.WakeEvents)}
 	r.interval.Store(int64(o.Interval))
 	return r
 }
@@ -104,8 +104,8 @@ func (r *Recorder) SetInterval(d time.Duration) {
 // Record takes an event. It never waits for a sink, and allocates only where a few hundred events need new room. *e and the
 // bytes of its name are the caller's again when it returns; its other texts may be kept.
 //
-// Lanes spare those who record the wait for each other. Lane 0 is for all. A lane from 1 is for one who records at a time, and
-// as many have room of their own as there are cores, twice over; what is recorded in any other lane gets lost no more than that.
+// Lanes spare those who record the wait for each other. Lane 0 is for all, a lane from 1 for one who records at a time; twice as
+// many as there are cores have room of their own. In a wrong lane nothing gets lost either, but somebody may have to wait.
 func (r *Recorder) Record(lane int, e *fleet.QueryEvent) { r.buffer.add(lane, e) }
 
 // RecordQuery is Record in lane 0.
@@ -180,29 +180,4 @@ func (r *Recorder) hand(ctx context.Context, b querylog.Batch) {
 	if !r.refusing.Swap(true) { // one line for each time that it begins
 		r.o.Log.ErrorContext(ctx, "query events are lost, nothing takes them", "seq", b.Seq, "events", len(b.Events), "err", err)
 	}
-}
-
-// sorted is all events of the chunks, clean and oldest first. It sorts their places: an event is nine times as large.
-func (r *Recorder) sorted() []fleet.QueryEvent {
-	r.order.places = r.order.places[:0]
-	for i, c := range r.chunks {
-		c.clean()
-		for j := range c.events {
-			r.order.places = append(r.order.places, place{c.events[j].at, int32(i), int32(j)})
-		}
-	}
-	r.order.sort()
-	n := len(r.order.places)
-	events := r.events
-	if cap(events) < n {
-		events = make([]fleet.QueryEvent, n)
-	}
-	events = events[:n]
-	for i, p := range r.order.places {
-		r.chunks[p.chunk].tell(p.index, r.names, &events[i])
-	}
-	if r.o.Lend {
-		r.events = events
-	}
-	return events
 }

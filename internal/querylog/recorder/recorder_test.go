@@ -68,6 +68,8 @@ func start(o recorder.Options) (*recorder.Recorder, func()) {
 	return r, func() { cancel(); <-ended }
 }
 
+func record(r *recorder.Recorder, e fleet.QueryEvent) { r.Record(0, &e) }
+
 func event(i int) fleet.QueryEvent {
 	return fleet.QueryEvent{
 		Time: time.Now(), Client: netip.AddrFrom4([4]byte{192, 168, 1, byte(i)}), Protocol: "udp", QName: strconv.Itoa(i) + ".example.",
@@ -100,7 +102,7 @@ func TestEventsAreHandedOnWithinTheInterval(t *testing.T) {
 		r, stop := start(recorder.Options{Sink: out})
 		defer stop()
 		for i := range 100 {
-			r.RecordQuery(event(i))
+			record(r, event(i))
 			time.Sleep(37 * time.Millisecond)
 		}
 		time.Sleep(500 * time.Millisecond)
@@ -122,7 +124,7 @@ func TestManyEventsAreHandedOnAtOnce(t *testing.T) {
 		r, stop := start(recorder.Options{Sink: out, Interval: time.Hour})
 		defer stop()
 		for i := range 3 * batch.MaxEvents {
-			r.RecordQuery(event(i))
+			record(r, event(i))
 		}
 		synctest.Wait()
 		if got := r.Stats().Handed; got < 2*batch.MaxEvents {
@@ -145,7 +147,7 @@ func TestABatchIsOfOneDayAndInOrder(t *testing.T) {
 	for i := range 1000 { // as answers end: not in the order in which queries came
 		e := event(i)
 		e.Time = midnight.Add(time.Duration(i*7919%1000-500) * time.Second).In(time.FixedZone("", 3600))
-		r.RecordQuery(e)
+		record(r, e)
 	}
 	stop()
 	once(t, out, 1000)
@@ -164,7 +166,7 @@ func TestABatchIsOfOneDayAndInOrder(t *testing.T) {
 func TestEventsThatNoBatchMayHoldAreMended(t *testing.T) {
 	out := &sink{}
 	r, stop := start(recorder.Options{Sink: out})
-	r.RecordQuery(fleet.QueryEvent{QName: "a\xff", Outcome: 99, Duration: -1})
+	record(r, fleet.QueryEvent{QName: "a\xff", Outcome: 99, Duration: -1})
 	stop()
 	c, err := batch.NewCodec()
 	if err != nil {
@@ -182,7 +184,7 @@ func TestEventsOfAllCoresComeOnce(t *testing.T) {
 	for g := range 8 {
 		all.Go(func() {
 			for i := range 5000 {
-				r.RecordQuery(event(g*5000 + i))
+				record(r, event(g*5000+i))
 			}
 		})
 	}
@@ -196,7 +198,7 @@ func TestRoomComesBackWithEveryHandOver(t *testing.T) {
 	out := &sink{}
 	r := recorder.New(recorder.Options{Sink: out, MaxEvents: 4096})
 	for i := range 40_000 {
-		r.RecordQuery(event(i))
+		record(r, event(i))
 		if i%2000 == 1999 {
 			r.Flush(t.Context())
 		}
@@ -213,7 +215,7 @@ func TestWhenTheSinkHangsEventsAreDroppedAndCounted(t *testing.T) {
 		defer stop()
 		before := time.Now()
 		for i := range 100_000 {
-			r.RecordQuery(event(i))
+			record(r, event(i))
 			if i%1000 == 0 {
 				synctest.Wait() // lets the recorder collect, and stay with the sink
 			}
@@ -229,7 +231,7 @@ func TestWhenTheSinkHangsEventsAreDroppedAndCounted(t *testing.T) {
 		synctest.Wait()
 		once(t, out, int(st.Recorded))
 
-		r.RecordQuery(event(100_000)) // there is room again
+		record(r, event(100_000)) // there is room again
 		expect(t, "recorded", r.Stats().Recorded, st.Recorded+1)
 	})
 }
@@ -245,13 +247,13 @@ func TestBatchesThatNothingTakesAreCounted(t *testing.T) {
 		}}
 		r, stop := start(recorder.Options{Sink: out})
 		defer stop()
-		r.RecordQuery(event(1))
-		r.RecordQuery(event(2))
+		record(r, event(1))
+		record(r, event(2))
 		time.Sleep(time.Second)
 		synctest.Wait()
 		expect(t, "stats", r.Stats(), recorder.Stats{Recorded: 2, Refused: 2, Batches: 1})
 		away = false
-		r.RecordQuery(event(3))
+		record(r, event(3))
 		time.Sleep(time.Second)
 		synctest.Wait()
 		expect(t, "stats", r.Stats(), recorder.Stats{Recorded: 3, Refused: 2, Handed: 1, Batches: 2})
@@ -266,12 +268,12 @@ func TestAStopHandsOnWhatIsLeft(t *testing.T) {
 			return ctx.Err()
 		}}
 		r, stop := start(recorder.Options{Sink: out, Interval: time.Second})
-		r.RecordQuery(event(1))
+		record(r, event(1))
 		time.Sleep(1500 * time.Millisecond) // the first is under way
-		r.RecordQuery(event(2))
+		record(r, event(2))
 		stop()
 		once(t, out, 2)
-		r.RecordQuery(event(3))
+		record(r, event(3))
 		r.Flush(t.Context())
 		once(t, out, 3)
 	})
@@ -281,9 +283,9 @@ func TestAStopDoesNotWaitForASinkThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &sink{answer: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}
 		r, stop := start(recorder.Options{Sink: out})
-		r.RecordQuery(event(1))
+		record(r, event(1))
 		time.Sleep(time.Minute)
-		r.RecordQuery(event(2))
+		record(r, event(2))
 		before := time.Now()
 		stop()
 		expect(t, "time to stop", time.Since(before), 10*time.Second)
@@ -294,13 +296,13 @@ func TestAStopDoesNotWaitForASinkThatHangs(t *testing.T) {
 func TestRecordingDoesNotAllocate(t *testing.T) {
 	r := recorder.New(recorder.Options{Sink: &sink{}})
 	e := event(1)
-	if n := testing.AllocsPerRun(50_000, func() { r.RecordQuery(e) }); n != 0 {
+	if n := testing.AllocsPerRun(50_000, func() { record(r, e) }); n != 0 {
 		t.Errorf("got %v allocations for each event, want 0", n)
 	}
 }
 
-// BenchmarkRecordQuery is what an event costs the one who answers, while all cores record.
-func BenchmarkRecordQuery(b *testing.B) {
+// BenchmarkRecord is what an event costs the one who answers, while all cores record.
+func BenchmarkRecord(b *testing.B) {
 	const each = 8192
 	r := recorder.New(recorder.Options{Sink: &sink{answer: func(context.Context) error { return errDiscard }}})
 	e := event(1)
@@ -311,7 +313,7 @@ func BenchmarkRecordQuery(b *testing.B) {
 		for range cores {
 			all.Go(func() {
 				for range each {
-					r.RecordQuery(e)
+					record(r, e)
 				}
 			})
 		}
@@ -329,7 +331,7 @@ func BenchmarkRecordQuery(b *testing.B) {
 // errDiscard lets a benchmark's sink keep nothing.
 var errDiscard = errors.New("discarded")
 
-// BenchmarkRecorder is the way from RecordQuery to a sink that does nothing, all of it in turn.
+// BenchmarkRecorder is the way from Record to a sink that does nothing, all of it in turn.
 func BenchmarkRecorder(b *testing.B) {
 	r := recorder.New(recorder.Options{InstanceID: "kitchen", BootID: "5f3c", Sink: &sink{answer: func(context.Context) error { return errDiscard }}})
 	e := event(1)
@@ -337,7 +339,7 @@ func BenchmarkRecorder(b *testing.B) {
 	n := 0
 	for b.Loop() {
 		e.Time = e.Time.Add(time.Microsecond)
-		r.RecordQuery(e)
+		record(r, e)
 		if n++; n%batch.MaxEvents == 0 {
 			r.Flush(b.Context())
 		}

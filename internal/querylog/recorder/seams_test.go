@@ -32,9 +32,9 @@ func TestEveryCollectionIsObservedBeforeItIsCut(t *testing.T) {
 			for i := range n {
 				e := event(i)
 				e.Time = e.Time.Add(time.Duration(i*7919%n) * time.Microsecond)
-				r.RecordQuery(e)
+				record(r, e)
 			}
-			r.RecordQuery(fleet.QueryEvent{Time: time.Now(), QName: "a\xff", Outcome: 99, Duration: -1})
+			record(r, fleet.QueryEvent{Time: time.Now(), QName: "a\xff", Outcome: 99, Duration: -1})
 			r.Flush(t.Context())
 			expect(t, "collections", len(seen), 1)
 			expect(t, "events", len(seen[0]), n+1)
@@ -75,7 +75,7 @@ func TestANewIntervalCountsFromTheNextTick(t *testing.T) {
 		defer stop()
 		tick := func(d time.Duration) {
 			for range d / (50 * time.Millisecond) {
-				r.RecordQuery(event(1))
+				record(r, event(1))
 				time.Sleep(50 * time.Millisecond)
 			}
 			synctest.Wait()
@@ -111,7 +111,7 @@ func TestIntervalsHaveBounds(t *testing.T) {
 				synctest.Wait() // the first interval runs
 				r.SetInterval(c.set)
 				time.Sleep(550 * time.Millisecond) // the interval that ran is over
-				r.RecordQuery(event(1))
+				record(r, event(1))
 				time.Sleep(time.Minute)
 				synctest.Wait()
 				expect(t, "hand-overs", seen.at, []time.Duration{500*time.Millisecond + c.want})
@@ -128,7 +128,7 @@ func TestIntervalsMayBeSetByManyAtOnce(t *testing.T) {
 		all.Go(func() {
 			for i := range 1000 {
 				r.SetInterval(time.Duration(i) * time.Millisecond)
-				r.RecordQuery(event(g*1000 + i))
+				record(r, event(g*1000+i))
 			}
 		})
 	}
