@@ -121,13 +121,16 @@ type costCase struct {
 	cpu            []float64
 }
 
-// RecordQuery counts and records as the program does.
-func (c *costCase) RecordQuery(e fleet.QueryEvent) {
-	c.counters.RecordQuery(e)
+// Record counts and records as the program does.
+func (c *costCase) Record(lane int, e *fleet.QueryEvent) {
+	c.counters.Record(lane, e.Outcome, e.Duration)
 	if c.recorder != nil {
-		c.recorder.RecordQuery(e)
+		c.recorder.Record(lane, e)
 	}
 }
+
+// RecordQuery is Record in lane 0.
+func (c *costCase) RecordQuery(e fleet.QueryEvent) { c.Record(0, &e) }
 
 // start serves until the benchmark ends.
 func (c *costCase) start(b *testing.B, upstream string) {
@@ -145,7 +148,7 @@ func (c *costCase) start(b *testing.B, upstream string) {
 	})
 	if c.sink != nil {
 		c.recorder = recorder.New(recorder.Options{
-			InstanceID: "box1", BootID: counters.BootID(), Sink: c.sink(b, c), Observe: counters.Observe,
+			InstanceID: "box1", BootID: counters.BootID(), Sink: c.sink(b, c), Lend: true, Observe: counters.Observe,
 		})
 		g.Go(func() error { return c.recorder.Run(ctx) })
 	}
