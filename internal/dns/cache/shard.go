@@ -55,7 +55,9 @@ func (s *shard) rebuild(room int) int64 {
 	t := newTable((room*5/4)/slotsPerBucket + 1)
 	old.each(t.add)
 	s.table.Store(t)
-	s.hand = 0
+	if old != nil { // entries keep their order
+		s.hand = s.hand * len(t.terms) / len(old.terms)
+	}
 	return t.size() - old.size()
 }
 
