@@ -45,9 +45,11 @@ func (o *observer) of(address string) (count, failed int) {
 // bench is a Router and what it is watched by.
 type bench struct {
 	*upstream.Router
-	pool  *upstream.Pool
-	clock *clock
-	told  *observer
+	pool    *upstream.Pool
+	clock   *clock
+	told    *observer
+	started bool // asks by Start
+	runs    bool
 }
 
 func use(t testing.TB, p fleet.Policy) *bench {
@@ -56,6 +58,35 @@ func use(t testing.TB, p fleet.Policy) *bench {
 	b.pool = upstream.NewPool(upstream.Options{Observer: b.told, Now: b.clock.now})
 	b.use(t, p)
 	t.Cleanup(b.pool.Close)
+	return b
+}
+
+// way is how a test asks.
+type way string
+
+const (
+	resolving way = "resolve"
+	starting  way = "start"
+)
+
+// bothWays runs a test that waits for each answer, and beside it one with Start over the loop.
+func bothWays(t *testing.T, test func(t *testing.T, w way)) {
+	t.Helper()
+	for _, w := range []way{resolving, starting} {
+		t.Run(string(w), func(t *testing.T) {
+			t.Parallel()
+			test(t, w)
+		})
+	}
+}
+
+func (w way) use(t testing.TB, p fleet.Policy) *bench {
+	t.Helper()
+	b := use(t, p)
+	if w == starting {
+		b.started = true
+		b.run(t)
+	}
 	return b
 }
 
@@ -72,11 +103,45 @@ func (b *bench) ask(t testing.TB, name string) upstream.Result {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel() // as soon as there is an answer
-	result, err := b.Resolve(ctx, question(name))
+	result, err := b.resolve(ctx, name)
 	if err != nil || len(result.Msg.Answer) != 1 {
 		t.Fatalf("%s: got %v, %v, want an answer", name, result.Msg, err)
 	}
 	return result
+}
+
+func (w way) resolve(r *upstream.Router, query *dns.Msg) (upstream.Result, error) {
+	if w == starting {
+		return start(r, query)
+	}
+	return r.Resolve(context.Background(), query)
+}
+
+func (b *bench) resolve(ctx context.Context, name string) (upstream.Result, error) {
+	if b.started {
+		return start(b.Router, question(name))
+	}
+	return b.Resolve(ctx, question(name))
+}
+
+// start is Resolve by Start.
+func start(r *upstream.Router, query *dns.Msg) (upstream.Result, error) {
+	packed, err := query.Pack()
+	if err != nil {
+		return upstream.Result{}, err
+	}
+	result := upstream.Result{Msg: new(dns.Msg)}
+	ended := make(chan error, 2) // for one that is told twice, too
+	r.Start(packed, func(answer []byte, address string, err error) {
+		if err == nil {
+			result.Address = address
+			err = result.Msg.Unpack(answer)
+		}
+		ended <- err
+	})
+	clear(packed) // it was copied
+	err = <-ended
+	return result, err
 }
 
 func question(name string) *dns.Msg {
@@ -136,20 +201,33 @@ func nobody(t testing.TB) string {
 	return "udp://" + conn.LocalAddr().String()
 }
 
-// probing runs the Pool until the test ends.
-func (b *bench) probing(t *testing.T) {
+// run runs the Pool until the test ends, once.
+func (b *bench) run(t testing.TB) {
+	t.Helper()
+	if b.runs {
+		return
+	}
+	b.runs = true
+	run(t, b.pool)
+}
+
+// run runs a Pool until the test ends, or the function returned is called.
+func run(t testing.TB, p *upstream.Pool) (end func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
-		if err := b.pool.Run(ctx); err != nil {
+		if err := p.Run(ctx); err != nil {
 			t.Errorf("run: got %v, want nil", err)
 		}
 	})
-	t.Cleanup(func() {
+	end = func() {
 		cancel()
 		running.Wait()
-	})
+	}
+	t.Cleanup(end)
+	eventually(t, "the loop runs", p.Looping)
+	return end
 }
 
 func eventually(t testing.TB, what string, holds func() bool) {

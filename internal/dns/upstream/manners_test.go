@@ -2,7 +2,6 @@ package upstream_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -32,7 +31,7 @@ type unmannered struct {
 const alone = "alone"
 
 // TestNoBadMannersOfAnUpstreamReachAClient asks each server alone, and each with an honest one beside it, by every
-// strategy. All are asked at the same time, since many let their clients wait.
+// strategy, and by Resolve and Start. All are asked at the same time, since many let their clients wait.
 func TestNoBadMannersOfAnUpstreamReachAClient(t *testing.T) {
 	before := runtime.NumGoroutine()
 	ca := upstreamtest.NewAuthority(t)
@@ -44,48 +43,60 @@ func TestNoBadMannersOfAnUpstreamReachAClient(t *testing.T) {
 	servers = append(servers, honest)
 
 	var pools []*upstream.Pool
+	var ends []func()
 	var clients sync.WaitGroup
-	slots := make(chan struct{}, 60)
+	slots := make(chan struct{}, 120)
+	ask := func(i int, strategy string, w way) {
+		bad := targets[i]
+		p := fleet.DefaultPolicy()
+		p.Upstreams = []fleet.PolicyUpstream{{Address: bad.url}}
+		if strategy != alone {
+			p.UpstreamStrategy = strategy
+			p.Upstreams = append(p.Upstreams, fleet.PolicyUpstream{Address: honest.UDP()})
+		}
+		pool := upstream.NewPool(upstream.Options{RootCAs: ca.Pool})
+		pools = append(pools, pool)
+		if w == starting {
+			ends = append(ends, run(t, pool))
+		}
+		router, unapplied := pool.Use(p, nil)
+		if len(unapplied) > 0 {
+			t.Fatalf("%s: got unapplied %v", bad.name, unapplied)
+		}
+		slots <- struct{}{}
+		clients.Go(func() {
+			defer func() { <-slots }()
+			for again := range 10 { // a busy machine makes honest servers late, too
+				name := fmt.Sprintf("n%d.%d.%s.%s.test.", again, i, strategy, w)
+				what := fmt.Sprintf("%s, %s, %s", bad.name, strategy, w)
+				begun := time.Now()
+				query := upstream.NewQuery(dns.Question{Name: name, Qtype: dns.TypeA, Qclass: dns.ClassINET}, false, false)
+				result, err := w.resolve(router, query)
+				if took := time.Since(begun); took > upstream.Timeout+2*time.Second {
+					t.Errorf("%s: got an end after %v, want within %v", what, took, upstream.Timeout)
+				}
+				if heard := bad.server.HeardOf(name) + honest.HeardOf(name); heard > 3 {
+					t.Errorf("%s: got %d queries, want at most 3", what, heard)
+				}
+				right := bad.right || strategy != alone
+				if right && exchange.Timeout(err) && again < 9 {
+					continue
+				}
+				judge(t, what, right, result, err)
+				return
+			}
+		})
+	}
 	for i, bad := range targets {
 		for _, strategy := range bad.strategies {
-			p := fleet.DefaultPolicy()
-			p.Upstreams = []fleet.PolicyUpstream{{Address: bad.url}}
-			if strategy != alone {
-				p.UpstreamStrategy = strategy
-				p.Upstreams = append(p.Upstreams, fleet.PolicyUpstream{Address: honest.UDP()})
-			}
-			pool := upstream.NewPool(upstream.Options{RootCAs: ca.Pool})
-			pools = append(pools, pool)
-			router, unapplied := pool.Use(p, nil)
-			if len(unapplied) > 0 {
-				t.Fatalf("%s: got unapplied %v", bad.name, unapplied)
-			}
-			slots <- struct{}{}
-			clients.Go(func() {
-				defer func() { <-slots }()
-				for again := range 10 { // a busy machine makes honest servers late, too
-					name := fmt.Sprintf("n%d.%d.%s.test.", again, i, strategy)
-					what := fmt.Sprintf("%s, %s", bad.name, strategy)
-					begun := time.Now()
-					query := upstream.NewQuery(dns.Question{Name: name, Qtype: dns.TypeA, Qclass: dns.ClassINET}, false, false)
-					result, err := router.Resolve(context.Background(), query)
-					if took := time.Since(begun); took > upstream.Timeout+2*time.Second {
-						t.Errorf("%s: got an end after %v, want within %v", what, took, upstream.Timeout)
-					}
-					if heard := bad.server.HeardOf(name) + honest.HeardOf(name); heard > 3 {
-						t.Errorf("%s: got %d queries, want at most 3", what, heard)
-					}
-					right := bad.right || strategy != alone
-					if right && exchange.Timeout(err) && again < 9 {
-						continue
-					}
-					judge(t, what, right, result, err)
-					return
-				}
-			})
+			ask(i, strategy, resolving)
+			ask(i, strategy, starting)
 		}
 	}
 	clients.Wait()
+	for _, end := range ends {
+		end()
+	}
 	for _, p := range pools {
 		p.Close()
 	}

@@ -16,6 +16,7 @@ import (
 
 	"dnsfleet/internal/dns/upstream/address"
 	"dnsfleet/internal/dns/upstream/exchange"
+	"dnsfleet/internal/dns/upstream/loop"
 	"dnsfleet/internal/dns/upstream/wire"
 	"dnsfleet/internal/fleet"
 )
@@ -39,6 +40,7 @@ var errRCode = errors.New("answers")
 type member struct {
 	address   string
 	exchanger exchange.Exchanger
+	udp       *exchange.UDP  // the exchanger, if it is one
 	era       *atomic.Uint64 // counts all that come back
 
 	latency    atomic.Uint64 // float64 bits: smoothed, in milliseconds; 0 = not known
@@ -54,7 +56,7 @@ type member struct {
 	nextProbe time.Time
 }
 
-func newMember(u fleet.PolicyUpstream, a address.Address, o Options, era *atomic.Uint64) *member {
+func newMember(u fleet.PolicyUpstream, a address.Address, o Options, era *atomic.Uint64, l *loop.Loop) *member {
 	target := exchange.Target{Host: a.Host, Port: a.Port, Bootstrap: u.Bootstrap, Dial: exchange.DialFunc(o.Dial)}
 	m := &member{address: u.Address, era: era}
 	switch a.Scheme {
@@ -65,7 +67,8 @@ func newMember(u fleet.PolicyUpstream, a address.Address, o Options, era *atomic
 	case "https":
 		m.exchanger = exchange.NewHTTPS(target, "https://"+net.JoinHostPort(a.Host, a.Port)+a.Path, tlsConfig(a, o))
 	default:
-		m.exchanger = exchange.NewUDP(target)
+		m.udp = exchange.NewUDP(target, l)
+		m.exchanger = m.udp
 	}
 	return m
 }
@@ -80,37 +83,55 @@ func tlsConfig(a address.Address, o Options) *tls.Config {
 // key tells members apart.
 func key(u fleet.PolicyUpstream) string { return u.Address + "\n" + strings.Join(u.Bootstrap, "\n") }
 
-// try makes one exchange. An answer that says nothing about the question (REFUSED, FORMERR, NOTIMP) is an error, and so
-// is what read, unless it is nil, cannot read.
-func (m *member) try(ctx context.Context, q exchange.Query, o *Options, read readFunc) (a attempt) {
-	a.member = m
+// try makes one exchange, and judges it.
+func (m *member) try(ctx context.Context, q exchange.Query, o *Options, read readFunc) attempt {
 	begun := time.Now()
-	a.answer, a.err = m.exchange(ctx, q, o)
+	q, edns := m.withEDNS(q, o)
+	answer, err := m.exchanger.Exchange(ctx, q)
+	answer, err = m.withoutEDNS(ctx, q, o, edns, answer, err)
+	return m.judge(ctx, begun, answer, err, o, read)
+}
+
+// judge notes how an exchange went that began then. An answer that says nothing about the question (REFUSED, FORMERR,
+// NOTIMP) is an error, and so is what read, unless it is nil, cannot read.
+func (m *member) judge(ctx context.Context, begun time.Time, answer wire.Answer, err error, o *Options, read readFunc) attempt {
+	a := attempt{member: m, answer: answer, err: err}
 	if a.err == nil && !usable(a.answer.RCode) {
 		a.err = fmt.Errorf("%w %s", errRCode, dns.RcodeToString[a.answer.RCode])
 	}
 	if a.err == nil && read != nil {
 		a.msg, a.err = read(a.answer.Wire)
 	}
-	if a.err != nil && (errors.Is(ctx.Err(), context.Canceled) || errors.Is(a.err, exchange.ErrBudget) || errors.Is(a.err, exchange.ErrBusy)) {
+	if a.err != nil && (errors.Is(ctx.Err(), context.Canceled) || errors.Is(a.err, exchange.ErrBudget) || errors.Is(a.err, exchange.ErrBusy) || errors.Is(a.err, loop.ErrClosed)) {
 		return a // we stopped: no fault of the upstream
 	}
+	now := o.Now()
 	took := time.Since(begun)
 	if o.Observer != nil {
 		o.Observer.ObserveExchange(m.address, took, !a.good())
 	}
-	m.note(a.err, took, o.Now())
+	m.note(a.err, took, now)
 	return a
 }
 
-// exchange asks without EDNS those that do not understand it (RFC 6891, section 7).
-func (m *member) exchange(ctx context.Context, q exchange.Query, o *Options) (wire.Answer, error) {
+// withEDNS is the query as it is sent first, and whether that is with EDNS: not to a server that lately did not
+// understand it.
+func (m *member) withEDNS(q exchange.Query, o *Options) (exchange.Query, bool) {
 	edns := wire.HasOPT(q.Wire)
-	if edns && m.plainUntil.Load() != 0 && o.Now().UnixNano() < m.plainUntil.Load() {
+	if until := m.plainUntil.Load(); edns && until != 0 && o.Now().UnixNano() < until {
 		q.Wire, edns = wire.WithoutOPT(q.Wire), false
 	}
-	answer, err := m.exchanger.Exchange(ctx, q)
-	if err != nil || !edns || answer.RCode != dns.RcodeFormatError && answer.RCode != dns.RcodeNotImplemented {
+	return q, edns
+}
+
+// understood is false for the answer of a server that may be from before EDNS (RFC 6891, section 7).
+func understood(a wire.Answer) bool {
+	return a.RCode != dns.RcodeFormatError && a.RCode != dns.RcodeNotImplemented
+}
+
+// withoutEDNS asks again without EDNS whoever did not understand the query that was sent with it.
+func (m *member) withoutEDNS(ctx context.Context, q exchange.Query, o *Options, edns bool, answer wire.Answer, err error) (wire.Answer, error) {
+	if err != nil || !edns || understood(answer) {
 		return answer, err
 	}
 	q.Wire = wire.WithoutOPT(q.Wire)

@@ -21,7 +21,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"dnsfleet/internal/dns/upstream/address"
+	"dnsfleet/internal/dns/upstream/loop"
 	"dnsfleet/internal/fleet"
 )
 
@@ -67,15 +70,19 @@ type Options struct {
 	Observer Observer         // nil = nobody
 	RootCAs  *x509.CertPool   // whom DoT and DoH servers are verified by; nil = the system's
 	Now      func() time.Time // nil = time.Now
-	// Burst is called by the thread that calls the dones of Router.Start, after it has called several in a row, and from
-	// no other. It must not block. nil = nothing
+	// Burst is called after each done of Router.Start by whoever has called it, after several in a row if they came
+	// together. It must not block, and may be called by several at once. nil = nothing
 	Burst func()
 }
 
 // Pool keeps upstreams, their connections and their health over changes of the policy. It is safe for concurrent use.
 type Pool struct {
 	Options
+	loop     *loop.Loop
 	attempts sync.WaitGroup
+	spawner  atomic.Pointer[spawner] // nil while Run does not run
+	waiting  atomic.Int32            // goroutines that wait for Router.Start
+	flights  sync.Pool
 	era      atomic.Uint64 // counts upstreams that came back, from 1
 
 	mu      sync.Mutex // guards the following
@@ -90,7 +97,7 @@ func NewPool(o Options) *Pool {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	p := &Pool{Options: o, members: map[string]*member{}}
+	p := &Pool{Options: o, loop: loop.New(loop.Options{Burst: o.Burst}), members: map[string]*member{}}
 	p.era.Store(1)
 	return p
 }
@@ -152,19 +159,49 @@ func (p *Pool) member(u fleet.PolicyUpstream, listeners []string) *member {
 	if err != nil || address.Check(u) != nil {
 		return nil
 	}
-	m := newMember(u, a, p.Options, &p.era)
+	m := newMember(u, a, p.Options, &p.era, p.loop)
 	p.members[key(u)] = m // for a policy that names it twice
 	return m
 }
 
-// Run probes the upstreams that are out, until ctx ends.
+// spawner calls a function in a goroutine, with a context that ends with Run.
+type spawner func(func(context.Context))
+
+func (p *Pool) spawn(f func(context.Context)) {
+	if s := p.spawner.Load(); s != nil {
+		(*s)(f)
+		return
+	}
+	p.attempts.Go(func() { f(context.Background()) })
+}
+
+// Run probes the upstreams that are out and exchanges datagrams for Router.Start, until ctx ends. It fails only if there
+// are no files for that. It may be called once.
 func (p *Pool) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	p.spawner.Store(new(spawner(func(f func(context.Context)) {
+		p.attempts.Go(func() { f(ctx) })
+	})))
+	defer p.spawner.Store(nil)
+	group.Go(func() error { return p.loop.Run(ctx) })
+	group.Go(func() error {
+		p.probe(ctx)
+		return nil
+	})
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("run upstreams: %w", err)
+	}
+	return nil
+}
+
+// probe probes until ctx ends.
+func (p *Pool) probe(ctx context.Context) {
 	tick := time.NewTicker(probeTick)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-tick.C:
 			probeAll(ctx, p.all(), p.Now())
 		}
@@ -181,7 +218,8 @@ func (p *Pool) all() []*member {
 	return all
 }
 
-// Close closes all connections, after the exchanges under way, which take no longer than 1.5 s. Routers work on, but keep
+// Close closes all connections, after the exchanges under way, which take no longer than 1.5 s, or 4.5 s for those of
+// Router.Start if Run does not run. Routers work on, but keep
 // no connections.
 func (p *Pool) Close() {
 	p.attempts.Wait()

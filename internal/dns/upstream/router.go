@@ -93,14 +93,27 @@ func unpack(answer []byte) (*dns.Msg, error) {
 }
 
 func (r *Router) exchange(ctx context.Context, query []byte, read readFunc) (attempt, error) {
-	if _, ok := wire.QuestionEnd(query); !ok || len(query) > wire.UDPSize {
-		return attempt{}, ErrUnforwardable
-	}
-	now := r.pool.Now()
-	if r.failures.Has(query, now, r.pool.era.Load()) {
-		return attempt{}, ErrCachedFailure
+	if err := r.refuse(query); err != nil {
+		return attempt{}, err
 	}
 	a, err := r.group(query).ask(ctx, query, read)
+	r.remember(ctx, query, a, err)
+	return a, err
+}
+
+// refuse says why nobody is asked.
+func (r *Router) refuse(query []byte) error {
+	if _, ok := wire.QuestionEnd(query); !ok || len(query) > wire.UDPSize {
+		return ErrUnforwardable
+	}
+	if r.failures.Has(query, r.pool.Now(), r.pool.era.Load()) {
+		return ErrCachedFailure
+	}
+	return nil
+}
+
+// remember remembers failures.
+func (r *Router) remember(ctx context.Context, query []byte, a attempt, err error) {
 	switch {
 	case a.good() && err == nil:
 		r.failures.Forget(query)
@@ -109,7 +122,6 @@ func (r *Router) exchange(ctx context.Context, query []byte, read readFunc) (att
 	case !errors.Is(ctx.Err(), context.Canceled):
 		r.failures.Add(query, r.pool.Now(), r.pool.era.Load())
 	}
-	return a, err
 }
 
 // States tells how each upstream is, in the policy's order; never nil.

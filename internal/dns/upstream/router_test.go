@@ -21,41 +21,43 @@ import (
 )
 
 func TestTheLongestDomainThatFitsDecides(t *testing.T) {
-	everybody, corp, lab, reverse := newMoody(t), newMoody(t), newMoody(t), newMoody(t)
-	p := policyOf("failover", everybody.UDP())
-	p.Conditional = []fleet.PolicyConditional{
-		{Domain: "corp.example", Upstreams: upstreams(nobody(t), corp.UDP())},
-		{Domain: "Lab.Corp.Example.", Upstreams: upstreams(lab.UDP())},
-		{Domain: "1.168.192.in-addr.arpa", Upstreams: upstreams(reverse.UDP())},
-	}
-	b := use(t, p)
-	for name, want := range map[string]*moody{
-		"www.example.":                everybody,
-		"example.":                    everybody,
-		"notcorp.example.":            everybody,
-		"corp.example.net.":           everybody,
-		"corp.example.":               corp,
-		"WWW.Corp.example.":           corp,
-		"a.b.c.corp.example.":         corp,
-		"lab.corp.example.":           lab,
-		"pc.LAB.corp.example.":        lab,
-		"mylab.corp.example.":         corp,
-		"5.1.168.192.in-addr.arpa.":   reverse,
-		"5.11.168.192.in-addr.arpa.":  everybody,
-		"1.168.192.in-addr.arpa.":     reverse,
-		".":                           everybody,
-		"4.3.2.1.in-addr.arpa.":       everybody,
-		`a\.corp.example.`:            everybody,
-		`with\.dot.lab.corp.example.`: lab,
-	} {
-		if got := b.ask(t, name).Address; got != want.UDP() {
-			t.Errorf("%s: got asked %s, want %s", name, got, want.UDP())
+	bothWays(t, func(t *testing.T, w way) {
+		everybody, corp, lab, reverse := newMoody(t), newMoody(t), newMoody(t), newMoody(t)
+		p := policyOf("failover", everybody.UDP())
+		p.Conditional = []fleet.PolicyConditional{
+			{Domain: "corp.example", Upstreams: upstreams(nobody(t), corp.UDP())},
+			{Domain: "Lab.Corp.Example.", Upstreams: upstreams(lab.UDP())},
+			{Domain: "1.168.192.in-addr.arpa", Upstreams: upstreams(reverse.UDP())},
 		}
-	}
-	states := b.States()
-	if len(states) != 5 || states[0].Domain != "" || states[1].Domain != "corp.example" || states[1].Healthy || states[3].Domain != "lab.corp.example" {
-		t.Errorf("got %+v, want every upstream with its domain", states)
-	}
+		b := w.use(t, p)
+		for name, want := range map[string]*moody{
+			"www.example.":                everybody,
+			"example.":                    everybody,
+			"notcorp.example.":            everybody,
+			"corp.example.net.":           everybody,
+			"corp.example.":               corp,
+			"WWW.Corp.example.":           corp,
+			"a.b.c.corp.example.":         corp,
+			"lab.corp.example.":           lab,
+			"pc.LAB.corp.example.":        lab,
+			"mylab.corp.example.":         corp,
+			"5.1.168.192.in-addr.arpa.":   reverse,
+			"5.11.168.192.in-addr.arpa.":  everybody,
+			"1.168.192.in-addr.arpa.":     reverse,
+			".":                           everybody,
+			"4.3.2.1.in-addr.arpa.":       everybody,
+			`a\.corp.example.`:            everybody,
+			`with\.dot.lab.corp.example.`: lab,
+		} {
+			if got := b.ask(t, name).Address; got != want.UDP() {
+				t.Errorf("%s: got asked %s, want %s", name, got, want.UDP())
+			}
+		}
+		states := b.States()
+		if len(states) != 5 || states[0].Domain != "" || states[1].Domain != "corp.example" || states[1].Healthy || states[3].Domain != "lab.corp.example" {
+			t.Errorf("got %+v, want every upstream with its domain", states)
+		}
+	})
 }
 
 func TestADomainWhoseUpstreamsFailIsNotToldToOthers(t *testing.T) {
@@ -82,63 +84,67 @@ func TestADomainWhoseUpstreamsFailIsNotToldToOthers(t *testing.T) {
 }
 
 func TestFailuresAreRememberedPerQuestionLongerEachTimeButNeverOverFiveMinutes(t *testing.T) {
-	bad := newMoody(t)
-	bad.rcode.Store(dns.RcodeServerFailure)
-	b := use(t, policyOf("failover", bad.UDP()))
-	fails := func() bool { // with an upstream's SERVFAIL, not a remembered one
-		t.Helper()
-		result, err := b.Resolve(t.Context(), question("www.test."))
-		if err == nil && result.Msg.Rcode == dns.RcodeServerFailure && result.Address == bad.UDP() {
-			return true
+	bothWays(t, func(t *testing.T, w way) {
+		bad := newMoody(t)
+		bad.rcode.Store(dns.RcodeServerFailure)
+		b := w.use(t, policyOf("failover", bad.UDP()))
+		fails := func() bool { // with an upstream's SERVFAIL, not a remembered one
+			t.Helper()
+			result, err := b.resolve(t.Context(), "www.test.")
+			if err == nil && result.Msg.Rcode == dns.RcodeServerFailure && result.Address == bad.UDP() {
+				return true
+			}
+			if !errors.Is(err, upstream.ErrCachedFailure) {
+				t.Fatalf("got %v, %v, want SERVFAIL or ErrCachedFailure", result.Msg, err)
+			}
+			return false
 		}
-		if !errors.Is(err, upstream.ErrCachedFailure) {
-			t.Fatalf("got %v, %v, want SERVFAIL or ErrCachedFailure", result.Msg, err)
+		for i, lasts := range []int{1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300} {
+			if !fails() {
+				t.Fatalf("failure %d: got a remembered one, want the upstream asked", i+1)
+			}
+			b.clock.advance(time.Duration(lasts)*time.Second - 300*time.Millisecond)
+			if fails() {
+				t.Errorf("after failure %d: got asked again before %d s", i+1, lasts)
+			}
+			if result, err := b.resolve(t.Context(), fmt.Sprintf("n%d.test.", i)); err != nil {
+				t.Errorf("another question: got %v, %v, want the upstream asked", result.Msg, err)
+			}
+			b.clock.advance(300 * time.Millisecond)
 		}
-		return false
-	}
-	for i, lasts := range []int{1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300} {
+		bad.rcode.Store(dns.RcodeSuccess)
+		b.ask(t, "www.test.")
+		bad.rcode.Store(dns.RcodeServerFailure)
+		fails()
+		b.clock.advance(1100 * time.Millisecond)
 		if !fails() {
-			t.Fatalf("failure %d: got a remembered one, want the upstream asked", i+1)
+			t.Error("after an answer: got the next failure remembered for longer than a second")
 		}
-		b.clock.advance(time.Duration(lasts)*time.Second - 300*time.Millisecond)
-		if fails() {
-			t.Errorf("after failure %d: got asked again before %d s", i+1, lasts)
-		}
-		if result, err := b.Resolve(t.Context(), question(fmt.Sprintf("n%d.test.", i))); err != nil {
-			t.Errorf("another question: got %v, %v, want the upstream asked", result.Msg, err)
-		}
-		b.clock.advance(300 * time.Millisecond)
-	}
-	bad.rcode.Store(dns.RcodeSuccess)
-	b.ask(t, "www.test.")
-	bad.rcode.Store(dns.RcodeServerFailure)
-	fails()
-	b.clock.advance(1100 * time.Millisecond)
-	if !fails() {
-		t.Error("after an answer: got the next failure remembered for longer than a second")
-	}
+	})
 }
 
 func TestThatNobodyAnsweredIsForgottenWhenAnUpstreamComesBack(t *testing.T) {
-	only := newMoody(t)
-	only.rcode.Store(dns.RcodeRefused)
-	b := use(t, policyOf("failover", only.UDP()))
-	for range 5 {
-		if _, err := b.Resolve(t.Context(), question("www.test.")); !errors.Is(err, upstream.ErrNoAnswer) {
+	bothWays(t, func(t *testing.T, w way) {
+		only := newMoody(t)
+		only.rcode.Store(dns.RcodeRefused)
+		b := w.use(t, policyOf("failover", only.UDP()))
+		for range 5 {
+			if _, err := b.resolve(t.Context(), "www.test."); !errors.Is(err, upstream.ErrNoAnswer) {
+				t.Fatalf("got %v, want ErrNoAnswer", err)
+			}
+			if _, err := b.resolve(t.Context(), "WWW.test."); !errors.Is(err, upstream.ErrCachedFailure) {
+				t.Fatalf("got %v, want ErrCachedFailure", err)
+			}
+			b.clock.advance(17 * time.Second)
+		}
+		if _, err := b.resolve(t.Context(), "www.test."); !errors.Is(err, upstream.ErrNoAnswer) {
 			t.Fatalf("got %v, want ErrNoAnswer", err)
 		}
-		if _, err := b.Resolve(t.Context(), question("WWW.test.")); !errors.Is(err, upstream.ErrCachedFailure) {
-			t.Fatalf("got %v, want ErrCachedFailure", err)
-		}
-		b.clock.advance(17 * time.Second)
-	}
-	if _, err := b.Resolve(t.Context(), question("www.test.")); !errors.Is(err, upstream.ErrNoAnswer) {
-		t.Fatalf("got %v, want ErrNoAnswer", err)
-	}
-	only.rcode.Store(dns.RcodeSuccess)
-	b.clock.advance(2 * time.Second) // of 32
-	b.ask(t, "other.test.")
-	b.ask(t, "www.test.")
+		only.rcode.Store(dns.RcodeSuccess)
+		b.clock.advance(2 * time.Second) // of 32
+		b.ask(t, "other.test.")
+		b.ask(t, "www.test.")
+	})
 }
 
 func TestWireAndMessagesGiveTheSameAnswers(t *testing.T) {
@@ -228,30 +234,32 @@ func mustPack(t testing.TB) []byte {
 }
 
 func TestAnotherPolicyKeepsWhatItSharesAndClosesTheRest(t *testing.T) {
-	kept, gone := upstreamtest.Start(t, upstreamtest.Manner{}), upstreamtest.Start(t, upstreamtest.Manner{})
-	b := use(t, policyOf("failover", kept.TCP(), gone.TCP()))
-	b.ask(t, "www.test.")
-	before := b.Router
-	b.use(t, policyOf("failover", gone.TCP()))
-	b.ask(t, "www.test.")
-	b.use(t, policyOf("balance", kept.TCP()))
-	b.ask(t, "www.test.")
-	b.use(t, policyOf("failover", kept.TCP()))
-	b.ask(t, "www.test.")
-	if got := kept.Conns.Load(); got != 2 {
-		t.Errorf("got %d connections, want 2: one kept from balance to failover", got)
-	}
-	begun := time.Now()
-	eventually(t, "the connection is closed to whom the policy names no longer", func() bool { return gone.Open.Load() == 0 })
-	if took := time.Since(begun); took > 5*time.Second {
-		t.Errorf("got it closed after %v, want it long before it is idle", took)
-	}
-	if s := b.States()[0]; s.LastOK.IsZero() {
-		t.Errorf("got %+v, want what was known of it", s)
-	}
-	if result, err := before.Resolve(t.Context(), question("late.test.")); err != nil {
-		t.Errorf("a query by the policy before: got %v, %v, want an answer", result.Msg, err)
-	}
+	bothWays(t, func(t *testing.T, w way) {
+		kept, gone := upstreamtest.Start(t, upstreamtest.Manner{}), upstreamtest.Start(t, upstreamtest.Manner{})
+		b := w.use(t, policyOf("failover", kept.TCP(), gone.TCP()))
+		b.ask(t, "www.test.")
+		before := b.Router
+		b.use(t, policyOf("failover", gone.TCP()))
+		b.ask(t, "www.test.")
+		b.use(t, policyOf("balance", kept.TCP()))
+		b.ask(t, "www.test.")
+		b.use(t, policyOf("failover", kept.TCP()))
+		b.ask(t, "www.test.")
+		if got := kept.Conns.Load(); got != 2 {
+			t.Errorf("got %d connections, want 2: one kept from balance to failover", got)
+		}
+		begun := time.Now()
+		eventually(t, "the connection is closed to whom the policy names no longer", func() bool { return gone.Open.Load() == 0 })
+		if took := time.Since(begun); took > 5*time.Second {
+			t.Errorf("got it closed after %v, want it long before it is idle", took)
+		}
+		if s := b.States()[0]; s.LastOK.IsZero() {
+			t.Errorf("got %+v, want what was known of it", s)
+		}
+		if result, err := before.Resolve(t.Context(), question("late.test.")); err != nil {
+			t.Errorf("a query by the policy before: got %v, %v, want an answer", result.Msg, err)
+		}
+	})
 }
 
 func TestPolicies(t *testing.T) {

@@ -39,12 +39,18 @@ type Budget struct{ left atomic.Int32 }
 // NewBudget is a Budget of n.
 func NewBudget(n int) *Budget {
 	b := new(Budget)
-	b.left.Store(int32(n))
+	b.Set(n)
 	return b
 }
 
+// Set makes it a Budget of n.
+func (b *Budget) Set(n int) { b.left.Store(int32(n)) }
+
 // Take takes one, and reports whether there was one.
 func (b *Budget) Take() bool { return b.left.Add(-1) >= 0 }
+
+// giveBack undoes a Take.
+func (b *Budget) giveBack() { b.left.Add(1) }
 
 // Query is one question on its way to an upstream.
 type Query struct {

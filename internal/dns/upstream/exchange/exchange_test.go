@@ -94,7 +94,7 @@ func TestNobodyCanGuessIdsAndPorts(t *testing.T) {
 		}
 		last = id
 	})
-	udp := exchange.NewUDP(target(t, addr))
+	udp := exchange.NewUDP(target(t, addr), nil)
 	defer udp.Close()
 	var clients sync.WaitGroup
 	for i := range 20 {
@@ -252,7 +252,7 @@ func TestAnExchangeEndsWithItsContext(t *testing.T) {
 			_, _ = conn.Read(make([]byte, 1))
 		},
 	})
-	udp, tcp := exchange.NewUDP(target(t, s.Addr)), exchange.NewStream(target(t, s.Addr), nil)
+	udp, tcp := exchange.NewUDP(target(t, s.Addr), nil), exchange.NewStream(target(t, s.Addr), nil)
 	defer udp.Close()
 	defer tcp.Close()
 	for name, e := range map[string]exchange.Exchanger{"udp": udp, "tcp": tcp} {
@@ -277,7 +277,7 @@ func TestABootstrapAddressStandsInForTheName(t *testing.T) {
 		mu.Unlock()
 		return new(net.Dialer).DialContext(ctx, network, address)
 	}}
-	tcp, udp := exchange.NewStream(to, nil), exchange.NewUDP(to)
+	tcp, udp := exchange.NewStream(to, nil), exchange.NewUDP(to, nil)
 	defer tcp.Close()
 	defer udp.Close()
 	if _, err := tcp.Exchange(t.Context(), query(t, "www.test.")); err != nil {
@@ -304,7 +304,7 @@ func TestANameIsLookedUpOnceAndAgainWhenItsAddressFails(t *testing.T) {
 			address = "127.0.0.7:" + port // where nobody listens
 		}
 		return new(net.Dialer).DialContext(ctx, network, address)
-	}})
+	}}, nil)
 	defer udp.Close()
 	if _, err := udp.Exchange(t.Context(), query(t, "www.test.")); err == nil {
 		t.Error("got an answer from an address where nobody listens")
@@ -323,7 +323,7 @@ func TestABudgetEndsRetries(t *testing.T) {
 	s := upstreamtest.Start(t, upstreamtest.Manner{Packet: func(q []byte, to upstreamtest.Sender) {
 		to.Reply(upstreamtest.Wrong(q, func(m *dns.Msg) { m.Truncated = true }))
 	}})
-	udp := exchange.NewUDP(target(t, s.Addr))
+	udp := exchange.NewUDP(target(t, s.Addr), nil)
 	defer udp.Close()
 	q := query(t, "www.test.")
 	q.Budget = exchange.NewBudget(1)
@@ -337,7 +337,7 @@ func TestABudgetEndsRetries(t *testing.T) {
 
 func BenchmarkExchange(b *testing.B) {
 	addr := echo(b, func(uint16, uint16) {})
-	udp := exchange.NewUDP(target(b, addr))
+	udp := exchange.NewUDP(target(b, addr), nil)
 	defer udp.Close()
 	q := query(b, "www.test.")
 	b.Run("udp", func(b *testing.B) {

@@ -85,12 +85,9 @@ func (r *route) connectTo(ctx context.Context, network, address string, shares i
 
 // udp is the address that datagrams go to, and what failed has to be told if it does not answer.
 func (r *route) udp(ctx context.Context) (addr netip.AddrPort, attempt uint32, err error) {
-	attempt = r.current.Load()
-	if len(r.literals) == len(r.hosts) {
-		return r.literals[int(attempt)%len(r.literals)], attempt, nil
-	}
-	if known := r.looked.Load(); known != nil && time.Since(known.at) < lookupAge {
-		return known.addr, attempt, nil
+	addr, attempt, known := r.known()
+	if known {
+		return addr, attempt, nil
 	}
 	conn, err := r.connect(ctx, "udp") // sends nothing, but resolves the name
 	if err != nil {
@@ -105,6 +102,18 @@ func (r *route) udp(ctx context.Context) (addr netip.AddrPort, attempt uint32, e
 	found = netip.AddrPortFrom(found.Addr().Unmap(), found.Port())
 	r.looked.Store(&lookup{found, time.Now()})
 	return found, attempt, nil
+}
+
+// known is udp without a look-up, as far as that goes.
+func (r *route) known() (addr netip.AddrPort, attempt uint32, ok bool) {
+	attempt = r.current.Load()
+	if len(r.literals) == len(r.hosts) {
+		return r.literals[int(attempt)%len(r.literals)], attempt, true
+	}
+	if looked := r.looked.Load(); looked != nil && time.Since(looked.at) < lookupAge {
+		return looked.addr, attempt, true
+	}
+	return addr, attempt, false
 }
 
 // failed moves on from the address of the attempt, once however many say so.
