@@ -1,10 +1,6 @@
 package local
 
-import (
-	"strings"
-
-	"github.com/miekg/dns"
-)
+import "github.com/miekg/dns"
 
 // packName is a name with the final dot in wire form and lower case.
 func packName(name string) (string, bool) {
@@ -43,15 +39,6 @@ func parent(name string) string {
 		return "\x00"
 	}
 	return name[1+int(name[0]):]
-}
-
-// within reports whether a name is a domain or below it, both in wire form.
-func within(name, domain string) bool {
-	for strings.HasSuffix(name, domain) && len(name) > len(domain) {
-		// A label may end in bytes that look like the domain.
-		name = parent(name)
-	}
-	return name == domain
 }
 
 // filter tells most names that are not in a set from those that are.

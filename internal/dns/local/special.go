@@ -145,7 +145,7 @@ func unpublished(name string) bool {
 		"\x04test\x00", "\x07example\x00", "\x08internal\x00", "\x03lan\x00", "\x04home\x00", "\x04corp\x00", "\x04mail\x00",
 		"\x07private\x00", "\x08intranet\x00", "\x0blocaldomain\x00", "\x09localhost\x00",
 	} {
-		if within(name, domain) {
+		if strings.HasSuffix(name, domain) { // no label of a record holds a byte as low as the length in front
 			return true
 		}
 	}

@@ -92,6 +92,7 @@ func TestANameHasItsRecordsAndNothingElse(t *testing.T) {
 	}
 	for name, q := range map[string]question{
 		"all records of the type, each once":                   {"nas.home.arpa A", "nas.home.arpa. 300 IN A 192.168.1.10 | nas.home.arpa. 300 IN A 192.168.1.11"},
+		"a name in capitals":                                   {"NAS.Home.ARPA TXT", `nas.home.arpa. 300 IN TXT "hello"`},
 		"another type is NODATA and stays here":                {"nas.home.arpa AAAA", "NODATA of nas.home.arpa."},
 		"DS of a name of ours is NODATA":                       {"nas.home.arpa DS", "NODATA of nas.home.arpa."},
 		"ANY gives one set of records":                         {"nas.home.arpa ANY", "nas.home.arpa. 300 IN A 192.168.1.10 | nas.home.arpa. 300 IN A 192.168.1.11"},
@@ -125,6 +126,8 @@ func TestAWildcardStandsForNamesThatDoNotExist(t *testing.T) {
 		*.loop.test CNAME x.loop.test
 		*.example.com A 10.0.0.1
 		www.sub.example.com A 10.0.0.2
+		*.apps.lan A 10.0.0.3
+		own.asked.home.arpa A 10.0.0.4
 	`), conditional("asked.home.arpa", "example.com", "cut.below.home.arpa")...)
 	for name, q := range map[string]question{
 		"the owner is the name that was asked for":       {"tv.home.arpa A", "tv.home.arpa. 300 IN A 192.168.1.1"},
@@ -139,6 +142,9 @@ func TestAWildcardStandsForNamesThatDoNotExist(t *testing.T) {
 		"a nearer wildcard counts":                       {"x.wild.lab.home.arpa A", "x.wild.lab.home.arpa. 300 IN A 192.168.1.30"},
 		"where it hangs exists":                          {"wild.lab.home.arpa A", "NODATA of home.arpa."},
 		"its own domain is not covered":                  {"home.arpa A", "NODATA of home.arpa."},
+		"nor is one of a made-up domain":                 {"apps.lan A", "NODATA of apps.lan."},
+		"a record in a forwarded domain":                 {"own.asked.home.arpa A", "own.asked.home.arpa. 300 IN A 10.0.0.4"},
+		"what is below that is asked for":                {"x.own.asked.home.arpa A", "not local"},
 		"the asterisk is a name like others":             {"*.home.arpa A", "*.home.arpa. 300 IN A 192.168.1.1"},
 		"which ends the reach of the wildcard":           {"x.*.home.arpa A", "NXDOMAIN of *.home.arpa."},
 		"a wildcard alias is followed":                   {"any.alias.test A", "any.alias.test. 300 IN CNAME nas.home.arpa. | nas.home.arpa. 300 IN A 192.168.1.10"},
