@@ -34,18 +34,21 @@ type plain struct{}
 
 func (plain) close() {}
 
-func (plain) do(ops []op) { //nolint:gosec // the kernel is handed memory
+func (plain) do(ops []op) {
 	for i := range ops {
 		o := &ops[i]
 		var n uintptr
 		switch o.kind {
 		case receive:
-			n, _, o.err = unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(o.fd), uintptr(unsafe.Pointer(&o.buf[0])), uintptr(len(o.buf)), unix.MSG_DONTWAIT, 0, 0)
+			n, _, o.err = unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(o.fd), uintptr(pointer(o.buf)), uintptr(len(o.buf)), unix.MSG_DONTWAIT, 0, 0)
 		case send:
-			n, _, o.err = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(o.fd), uintptr(unsafe.Pointer(&o.buf[0])), uintptr(len(o.buf)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+			n, _, o.err = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(o.fd), uintptr(pointer(o.buf)), uintptr(len(o.buf)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 		case connect:
-			_, _, o.err = unix.RawSyscall(unix.SYS_CONNECT, uintptr(o.fd), uintptr(o.addr.pointer()), uintptr(o.addr.size))
+			_, _, o.err = unix.RawSyscall(unix.SYS_CONNECT, uintptr(o.fd), uintptr(pointer(o.addr.raw[:])), uintptr(o.addr.size))
 		}
 		o.n = int(n)
 	}
 }
+
+// pointer is where bytes begin, for the kernel.
+func pointer(b []byte) unsafe.Pointer { return unsafe.Pointer(&b[0]) } //nolint:gosec // see above

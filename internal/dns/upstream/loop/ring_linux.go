@@ -67,9 +67,9 @@ type ring struct {
 }
 
 // newRing returns nil where there is no io_uring, or it is not allowed.
-func newRing() *ring { //nolint:gosec // memory is shared with the kernel
+func newRing() *ring {
 	var p ringParams
-	fd, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, ringEntries, uintptr(unsafe.Pointer(&p)), 0)
+	fd, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, ringEntries, uintptr(unsafe.Pointer(&p)), 0) //nolint:gosec // shared with the kernel
 	if errno != 0 {
 		return nil
 	}
@@ -86,7 +86,7 @@ func newRing() *ring { //nolint:gosec // memory is shared with the kernel
 	return r
 }
 
-func (r *ring) mapMemory(p *ringParams) bool { //nolint:gosec // memory is shared with the kernel
+func (r *ring) mapMemory(p *ringParams) bool {
 	size := max(int(p.sq.c+4*p.sqEntries), int(p.cq.b)+int(unsafe.Sizeof(completion{}))*int(p.cqEntries))
 	var err error
 	if r.rings, err = unix.Mmap(r.fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
@@ -96,12 +96,12 @@ func (r *ring) mapMemory(p *ringParams) bool { //nolint:gosec // memory is share
 	if r.entries, err = unix.Mmap(r.fd, offsetSQEs, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
 		return false
 	}
-	at := func(offset uint32) *uint32 { return (*uint32)(unsafe.Pointer(&r.rings[offset])) }
+	at := func(offset uint32) *uint32 { return (*uint32)(unsafe.Pointer(&r.rings[offset])) } //nolint:gosec // shared with the kernel
 	r.sqTail, r.sqMask = at(p.sq.tail), *at(p.sq.mask)
 	r.cqHead, r.cqTail, r.cqMask = at(p.cq.head), at(p.cq.tail), *at(p.cq.mask)
-	r.sqArray = unsafe.Slice(at(p.sq.c), p.sqEntries)
-	r.sqes = unsafe.Slice((*submission)(unsafe.Pointer(&r.entries[0])), p.sqEntries)
-	r.cqes = unsafe.Slice((*completion)(unsafe.Pointer(&r.rings[p.cq.b])), p.cqEntries)
+	r.sqArray = unsafe.Slice(at(p.sq.c), p.sqEntries)                                   //nolint:gosec // shared with the kernel
+	r.sqes = unsafe.Slice((*submission)(unsafe.Pointer(&r.entries[0])), p.sqEntries)    //nolint:gosec // shared with the kernel
+	r.cqes = unsafe.Slice((*completion)(unsafe.Pointer(&r.rings[p.cq.b])), p.cqEntries) //nolint:gosec // shared with the kernel
 	return true
 }
 
@@ -115,7 +115,7 @@ func (r *ring) do(ops []op) {
 }
 
 // submit hands calls to the kernel, no more than there are entries, and returns when all are done.
-func (r *ring) submit(ops []op) { //nolint:gosec // memory is shared with the kernel
+func (r *ring) submit(ops []op) {
 	tail := *r.sqTail // which only we write
 	for i := range ops {
 		o := &ops[i]
@@ -124,13 +124,13 @@ func (r *ring) submit(ops []op) { //nolint:gosec // memory is shared with the ke
 		e := submission{fd: int32(o.fd), user: uint64(i)}
 		switch o.kind {
 		case connect:
-			e.opcode, e.address, e.offset = opConnect, uint64(uintptr(o.addr.pointer())), uint64(o.addr.size)
+			e.opcode, e.address, e.offset = opConnect, uint64(uintptr(pointer(o.addr.raw[:]))), uint64(o.addr.size)
 		case send:
 			e.opcode, e.opFlags = opSend, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL
-			e.address, e.size = uint64(uintptr(unsafe.Pointer(&o.buf[0]))), uint32(len(o.buf))
+			e.address, e.size = uint64(uintptr(pointer(o.buf))), uint32(len(o.buf))
 		case receive:
 			e.opcode, e.opFlags = opRecv, unix.MSG_DONTWAIT
-			e.address, e.size = uint64(uintptr(unsafe.Pointer(&o.buf[0]))), uint32(len(o.buf))
+			e.address, e.size = uint64(uintptr(pointer(o.buf))), uint32(len(o.buf))
 		}
 		r.sqes[at] = e
 		o.err = unix.EIO // until it is done

@@ -5,7 +5,6 @@ import (
 	"os"
 	"slices"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -202,5 +201,3 @@ func port(fd int) int {
 	}
 	return -1
 }
-
-func (a *sockaddr) pointer() unsafe.Pointer { return unsafe.Pointer(&a.raw[0]) } //nolint:gosec // for the kernel
