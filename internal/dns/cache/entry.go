@@ -71,12 +71,8 @@ func newEntry(q Question, hash uint64, a *answer.Answer, lifetime time.Duration,
 	var b strings.Builder
 	b.Grow(len(text) + len(a.Wire) + 2*len(a.TTLs))
 	b.WriteString(text)
-	header := [4]byte{2: 0x81, 3: 0x80 | a.Wire[3]&0x20 | a.Wire[3]&0x0F} // QR and RD, RA
-	if q.CD {
-		header[3] |= 0x10
-	}
+	header := a.Header(q.CD)
 	b.Write(header[:])
-	b.Write(a.Wire[len(header):headerSize])
 	b.Write(q.Name)
 	at := headerSize + len(q.Name)
 	var number [4]byte

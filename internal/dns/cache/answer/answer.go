@@ -25,16 +25,17 @@ var (
 // Answer is a response that was read. Its bytes are those it was read from, or a copy of its own where the message had
 // to be written anew.
 type Answer struct {
-	Wire  []byte   // the whole message, without OPT and without what follows the last record
+	Wire  []byte   // the whole message, without OPT and without what follows the last record; Header replaces its header
 	TTLs  []uint16 // where the TTLs are in Wire, ascending
 	RCode int      // with the upper bits of the OPT
 
-	truncated bool
-	qtype     uint16
-	shortest  uint32 // TTL of the answer section
-	answered  bool   // there is a record of the type that is asked for
-	negative  uint32 // how long a negative answer lives
-	hasSOA    bool
+	additional uint16 // records of the additional section without OPT
+	truncated  bool
+	qtype      uint16
+	shortest   uint32 // TTL of the answer section
+	answered   bool   // there is a record of the type that is asked for
+	negative   uint32 // how long a negative answer lives
+	hasSOA     bool
 }
 
 // Positive reports whether there is a record of the type that is asked for.
@@ -42,6 +43,18 @@ func (a *Answer) Positive() bool { return a.RCode == dns.RcodeSuccess && a.answe
 
 // AD reports whether the upstream says that it has validated the answer.
 func (a *Answer) AD() bool { return a.Wire[3]&0x20 != 0 }
+
+// Header is the header with which the message is kept: no id, QR, RD and RA set, AD as the upstream had it, the four lower
+// bits of the rcode, and the numbers of records that are in Wire.
+func (a *Answer) Header(cd bool) [headerSize]byte {
+	h := [headerSize]byte(a.Wire)
+	h[0], h[1], h[2], h[3] = 0, 0, 0x81, 0x80|h[3]&0x2F
+	if cd {
+		h[3] |= 0x10
+	}
+	binary.BigEndian.PutUint16(h[10:], a.additional)
+	return h
+}
 
 // Read reads a response to the question for name, which is uncompressed, in lower case and of class IN. The TTLs are
 // appended to offsets[:0]. Names must be compressed towards other names only, so that no change of a TTL changes a name;

@@ -213,6 +213,11 @@ func TestReadKeepsTheRecords(t *testing.T) {
 func same(t *testing.T, what string, in *dns.Msg, a answer.Answer) {
 	t.Helper()
 	wire := bytes.Clone(a.Wire)
+	header := a.Header(false)
+	copy(wire, header[:])
+	if again, err := answer.Read(wire, lower(wire[12:12+nameSize(wire)]), binary.BigEndian.Uint16(wire[12+nameSize(wire):]), nil); err != nil || len(again.Wire) != len(wire) {
+		t.Errorf("%s: what was read cannot be read again: %v", what, err)
+	}
 	for _, off := range a.TTLs {
 		binary.BigEndian.PutUint32(wire[off:], 123)
 	}
@@ -224,6 +229,28 @@ func same(t *testing.T, what string, in *dns.Msg, a answer.Answer) {
 	if got, want := texts(out), texts(in); !slices.Equal(got, want) {
 		t.Errorf("%s:\ngot  %q\nwant %q", what, got, want)
 	}
+}
+
+// nameSize is the length of the question's name, 0 when it does not end.
+func nameSize(msg []byte) int {
+	end := 12
+	for end < len(msg) && msg[end] != 0 {
+		end += 1 + int(msg[end])
+	}
+	if end+3 > len(msg) {
+		return 0
+	}
+	return end + 1 - 12
+}
+
+func lower(name []byte) []byte {
+	name = bytes.Clone(name)
+	for i, c := range name {
+		if 'A' <= c && c <= 'Z' {
+			name[i] = c + 'a' - 'A'
+		}
+	}
+	return name
 }
 
 // texts are the records without OPT, with a TTL of 123.
@@ -252,20 +279,11 @@ func FuzzRead(f *testing.F) {
 	slices.Reverse(withOPT.Extra)
 	f.Add(pack(f, withOPT))
 	f.Fuzz(func(t *testing.T, wire []byte) {
-		end := 12
-		for end < len(wire) && wire[end] != 0 {
-			end += 1 + int(wire[end])
-		}
-		if end+3 > len(wire) {
+		size := nameSize(wire)
+		if size == 0 {
 			return
 		}
-		question := bytes.Clone(wire[12 : end+1])
-		for i, c := range question {
-			if 'A' <= c && c <= 'Z' {
-				question[i] = c + 'a' - 'A'
-			}
-		}
-		qtype := binary.BigEndian.Uint16(wire[end+1:])
+		question, qtype := lower(wire[12:12+size]), binary.BigEndian.Uint16(wire[12+size:])
 		before := bytes.Clone(wire)
 		a, err := answer.Read(wire, question, qtype, nil)
 		if !bytes.Equal(wire, before) {

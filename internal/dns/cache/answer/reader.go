@@ -67,6 +67,7 @@ func (r *reader) read(msg []byte, nameSize int, qtype uint16, offsets []uint16) 
 		end = r.off
 	}
 	a.RCode |= extended
+	a.additional = uint16(sections[2] - opts)
 	a.Wire = msg[:end:end]
 	return a, nil
 }

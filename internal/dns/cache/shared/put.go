@@ -26,9 +26,6 @@ func (w *write) size() int64 { return int64(len(w.key) + len(w.value)) }
 // Put shares an answer for ttl, best as cache.Entry's AppendAnswer and TTL give it. It does not keep or change the bytes of q and
 // answer, and never waits: what the queue has no room for is dropped. Failures, and what lives less than a second, are not shared.
 func (c *Cache) Put(q cache.Question, answer []byte, ttl time.Duration) {
-	if !c.running.Load() {
-		return
-	}
 	if c.writes.pausing(c.opts.Now()) {
 		c.dropped.Add(1)
 		return

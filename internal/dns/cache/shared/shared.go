@@ -67,7 +67,7 @@ type Stats struct {
 	Open    bool   // Redis is taken for dead, for reading or for writing
 }
 
-// New makes a Cache. Until Run runs, nothing is found and nothing is kept.
+// New makes a Cache. Until Run runs nothing is found, and what is put waits in the queue.
 func New(o Options) *Cache {
 	if o.Prefix == "" {
 		o.Prefix = "dnsfleet"

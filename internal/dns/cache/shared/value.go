@@ -52,12 +52,9 @@ func encode(q cache.Question, response []byte, ttl time.Duration) ([]byte, bool)
 	value[0] = version
 	binary.BigEndian.PutUint32(value[1:], uint32(ttl/time.Millisecond))
 	value = append(value, a.Wire...)
-	msg := value[valueHead:]
-	msg[0], msg[1], msg[2], msg[3] = 0, 0, 0x81, 0x80|msg[3]&0x2F // QR and RD; RA, AD and the rcode
-	if q.CD {
-		msg[3] |= 0x10
-	}
-	copy(msg[12:], q.Name)
+	header := a.Header(q.CD)
+	copy(value[valueHead:], header[:])
+	copy(value[valueHead+len(header):], q.Name)
 	return value, true
 }
 
