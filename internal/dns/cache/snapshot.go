@@ -182,6 +182,6 @@ func (c *Cache) LoadFile(dir, mark string, now time.Time) (loaded int, err error
 	if err != nil {
 		return 0, fmt.Errorf("load cache: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // it was only read
+	defer f.Close()
 	return c.Load(f, mark, now)
 }

@@ -109,5 +109,5 @@ func (b *breaker) cancelled(p permit) {
 // rest has jitter, so that instances do not come back all at once.
 func (b *breaker) rest(pause time.Duration, now time.Time) {
 	b.pause = pause
-	b.until = now.Add(pause*3/4 + rand.N(pause/2))
+	b.until = now.Add(pause*3/4 + rand.N(pause/2)) //nolint:gosec // nobody gains by guessing it
 }

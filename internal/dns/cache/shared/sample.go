@@ -13,7 +13,7 @@ import (
 const (
 	sampleEvery   = 30 * time.Second
 	sampleSize    = 100
-	sampleTimeout = 2 * time.Second
+	sampleTimeout = time.Second
 )
 
 // sample estimates the number of keys until ctx ends.

@@ -62,6 +62,7 @@ func run(t *testing.T, o shared.Options) *shared.Cache {
 			t.Error("run did not end within 5 s of its context")
 		}
 	})
+	eventually(t, "run has begun", c.Running)
 	return c
 }
 
@@ -131,14 +132,21 @@ func found(t *testing.T, c *shared.Cache, q cache.Question) (answer []byte, ttl 
 	return answer, ttl
 }
 
-// timely is a Get that must find nothing, and within time.
-func timely(t *testing.T, c *shared.Cache, q cache.Question, limit time.Duration) time.Duration {
+// timely makes many Gets that must find nothing, each within time: but one or two, since a busy machine lets any of them
+// wait for a core. It returns how long each took, in order.
+func timely(t *testing.T, c *shared.Cache, q cache.Question, times int, limit time.Duration) []time.Duration {
 	t.Helper()
-	begin := time.Now()
-	_, _, ok := c.Get(t.Context(), q)
-	took := time.Since(begin)
-	if ok || took > limit {
-		t.Errorf("get: got %v after %v, want nothing within %v", ok, took, limit)
+	var took []time.Duration
+	for range times {
+		begin := time.Now()
+		if _, _, ok := c.Get(t.Context(), q); ok {
+			t.Fatal("get: got an answer, want nothing")
+		}
+		took = append(took, time.Since(begin))
+	}
+	slices.Sort(took)
+	if late := took[max(len(took)-3, 0)]; late > limit {
+		t.Errorf("get: got nothing after up to %v, want it within %v", late, limit)
 	}
 	return took
 }
@@ -319,7 +327,7 @@ func TestServersInTrouble(t *testing.T) {
 					}
 					defer c.Close()
 					c.SetDeadline(time.Now().Add(20 * time.Millisecond)) //nolint:errcheck // the read tells
-					io.WriteString(c, "PING\r\n")                        //nolint:errcheck // the read tells
+					io.WriteString(c, "PING\r\n")
 					_, err = c.Read(make([]byte, 1))
 					return err != nil
 				})
@@ -328,8 +336,8 @@ func TestServersInTrouble(t *testing.T) {
 		},
 		"without a password": {
 			func(t *testing.T, s *redistest.Server) {
-				for _, line := range []string{"CONFIG SET requirepass secret", "CLIENT KILL TYPE normal"} {
-					redistest.Command(s.Addr(), line) //nolint:errcheck // the connection may be among those killed
+				if reply, err := redistest.Command(s.Addr(), "CONFIG SET requirepass secret\r\nCLIENT KILL TYPE normal"); err != nil {
+					t.Fatalf("got %q, %v", reply, err)
 				}
 			},
 			func(t *testing.T, s *redistest.Server) {
@@ -352,9 +360,7 @@ func TestServersInTrouble(t *testing.T) {
 			c.Put(q, address(t, "a.x.", 1000), 1000*time.Second)
 			found(t, c, q)
 			trouble.begin(t, server)
-			for range 50 {
-				timely(t, c, q, short+patience)
-			}
+			timely(t, c, q, 50, short+patience)
 			s := c.Stats()
 			if !s.Open || s.Errors < 5 || s.Errors > 8 || s.Dropped < 40 {
 				t.Errorf("got %+v, want an open breaker after 5 errors", s)
@@ -439,15 +445,20 @@ func listen(t *testing.T, serve func(net.Conn)) string {
 	return l.Addr().String()
 }
 
+// silent takes everything and answers nothing.
+func silent(c net.Conn) {
+	io.Copy(io.Discard, c) //nolint:errcheck // it ends when either end closes
+}
+
 func TestServersThatAreNone(t *testing.T) {
 	t.Parallel()
 	for name, serve := range map[string]func(net.Conn){
-		"accepts and says nothing": func(c net.Conn) { io.Copy(io.Discard, c) },
+		"accepts and says nothing": silent,
 		"closes at once":           func(c net.Conn) { c.Close() },
-		"speaks HTTP":              func(c net.Conn) { io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n"); io.Copy(io.Discard, c) },
+		"speaks HTTP":              func(c net.Conn) { io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n"); silent(c) },
 		"is loading": func(c net.Conn) {
 			io.WriteString(c, strings.Repeat("-LOADING Redis is loading\r\n", 20))
-			io.Copy(io.Discard, c)
+			silent(c)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -455,12 +466,8 @@ func TestServersThatAreNone(t *testing.T) {
 			const short = 3 * time.Millisecond
 			c := run(t, shared.Options{Client: client(t, listen(t, serve)), Deadline: short})
 			q := question(t, "a.x.")
-			var took []time.Duration
-			for range 60 {
-				c.Put(q, address(t, "a.x.", 1000), 1000*time.Second)
-				took = append(took, timely(t, c, q, short+patience))
-			}
-			slices.Sort(took)
+			c.Put(q, address(t, "a.x.", 1000), 1000*time.Second)
+			took := timely(t, c, q, 60, short+patience)
 			if median := took[len(took)/2]; median > time.Millisecond {
 				t.Errorf("got a median of %v, want the breaker open and no wait", median)
 			}
@@ -475,7 +482,7 @@ func TestNothingHappensWithoutRun(t *testing.T) {
 	t.Parallel()
 	c := shared.New(shared.Options{Client: client(t, "127.0.0.1:1")})
 	c.Put(question(t, "a.x."), address(t, "a.x.", 100), time.Minute)
-	timely(t, c, question(t, "a.x."), patience)
+	timely(t, c, question(t, "a.x."), 10, patience)
 	if s := c.Stats(); s != (shared.Stats{}) {
 		t.Errorf("got %+v, want zeros", s)
 	}
@@ -483,7 +490,7 @@ func TestNothingHappensWithoutRun(t *testing.T) {
 
 func TestACallerMayLeave(t *testing.T) {
 	t.Parallel()
-	c := run(t, shared.Options{Client: client(t, listen(t, func(c net.Conn) { io.Copy(io.Discard, c) })), Deadline: time.Minute})
+	c := run(t, shared.Options{Client: client(t, listen(t, silent)), Deadline: time.Minute})
 	for range 20 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		if _, _, ok := c.Get(ctx, question(t, "a.x.")); ok || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -566,5 +573,31 @@ func TestACluster(t *testing.T) {
 		name := fmt.Sprintf("n%d.x.", i)
 		c.Put(question(t, name), address(t, name, 1000), 1000*time.Second)
 		found(t, c, question(t, name))
+	}
+}
+
+func TestOneQueryAsksWhetherRedisIsBack(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	now := time.Now()
+	clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
+	c := run(t, shared.Options{Client: client(t, listen(t, silent)), Deadline: 3 * time.Millisecond, Now: clock})
+	q := question(t, "a.x.")
+	timely(t, c, q, 20, patience)
+	before := c.Stats()
+	for _, pause := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second} {
+		mu.Lock()
+		now = now.Add(pause)
+		mu.Unlock()
+		var users sync.WaitGroup
+		for range 20 {
+			users.Go(func() { c.Get(t.Context(), q) })
+		}
+		users.Wait()
+		after := c.Stats()
+		if asked := after.Errors - before.Errors; asked != 1 || after.Dropped-before.Dropped != 19 || !after.Open {
+			t.Errorf("after a pause of %v: got %d that asked and %d that did not, want 1 and 19", pause, asked, after.Dropped-before.Dropped)
+		}
+		before = after
 	}
 }

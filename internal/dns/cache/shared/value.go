@@ -68,6 +68,9 @@ func decode(q cache.Question, value []byte, ttl time.Duration) ([]byte, bool) {
 	if !ok || ttl <= 0 || age < 0 || len(a.Wire) != len(value)-valueHead {
 		return nil, false
 	}
+	header := a.Header(q.CD)
+	copy(a.Wire, header[:])
+	copy(a.Wire[len(header):], q.Name)
 	seconds := uint32((age + time.Second - 1) / time.Second)
 	for _, off := range a.TTLs {
 		old := binary.BigEndian.Uint32(a.Wire[off:])
