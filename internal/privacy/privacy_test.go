@@ -82,6 +82,22 @@ func TestAPseudonymStandsForOneClient(t *testing.T) {
 	}
 }
 
+func TestManyClientsHaveTheirOwnPseudonyms(t *testing.T) {
+	f := filter(t, privacy.Hash, 1)
+	of := map[string]netip.Addr{}
+	for round := range 2 { // more than are remembered, so that some are made again
+		addr := netip.MustParseAddr("10.0.0.0")
+		for range 10_000 {
+			addr = addr.Next()
+			name := applied(f, addr.String(), "").ClientName
+			if other, taken := of[name]; taken != (round == 1) || (taken && other != addr) {
+				t.Fatalf("round %d: got %s for %s, which stands for %s", round, name, addr, other)
+			}
+			of[name] = addr
+		}
+	}
+}
+
 func TestPseudonymsStayTheSameUnderLoad(t *testing.T) {
 	f := filter(t, privacy.Hash, 1)
 	want := applied(f, "10.0.0.1", "").ClientName

@@ -55,6 +55,6 @@ func merge(into, a, b []place) {
 		}
 		into = into[1:]
 	}
-	copy(into, a)
-	copy(into[len(a):], b)
+	copy(into, a) // of which one is empty
+	copy(into, b)
 }
