@@ -41,8 +41,10 @@ func newLane(number int, socket datagrams.Socket, log *slog.Logger) *lane {
 
 // run reads until the socket is woken up.
 func (l *lane) run(h Handler) {
-	runtime.LockOSThread() // the thread that blocks is the one that answers
-	defer runtime.UnlockOSThread()
+	if l.socket.Batch() > 1 {
+		runtime.LockOSThread() // the thread that blocks is the one that answers
+		defer runtime.UnlockOSThread()
+	}
 	failed := 0
 	for {
 		batch, err := l.socket.Receive()
@@ -104,8 +106,12 @@ func (l *lane) finish(h Handler) {
 
 func (l *lane) contain(fault any) {
 	l.panics.Add(1)
+	logPanic(l.log, fault)
+}
+
+func logPanic(log *slog.Logger, fault any) {
 	stack := make([]byte, 8<<10)
-	l.log.Error("handling a datagram panicked", "fault", fault, "stack", string(stack[:runtime.Stack(stack, false)]))
+	log.Error("handling a query panicked", "fault", fault, "stack", string(stack[:runtime.Stack(stack, false)]))
 }
 
 // isResponse reports whether the QR bit is set.

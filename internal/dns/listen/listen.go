@@ -57,7 +57,7 @@ type Message struct {
 // other. A panic costs one message, or a connection.
 type Handler interface {
 	// Handle answers at once, or calls m.Later and returns nil. reply may be appended to out, which is empty and has room
-	// for what UDP carries, and is nil for no answer: that closes a connection. Handle never blocks.
+	// for what UDP carries, and is nil for no answer: that ends a connection, once what else is under way on it is answered. Handle never blocks.
 	Handle(m *Message, out []byte) (reply []byte)
 	// BatchDone is called on the lane after each batch was handled and before its replies are written. A message of
 	// lane 0 is a batch of its own.

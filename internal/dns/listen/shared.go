@@ -3,6 +3,7 @@ package listen
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dnsfleet/internal/dns/listen/gate"
@@ -15,6 +16,7 @@ type sharedHandler struct {
 	handler  Handler
 	tcp, dot streams.Server
 	messages sync.Pool // of *Message
+	panics   atomic.Uint64
 }
 
 func newSharedHandler(s *Server, handler Handler) *sharedHandler {
@@ -51,7 +53,14 @@ func (h streamHandler) Handle(s *streams.Stream, raw, out []byte, arrived time.T
 }
 
 // ask answers a message that came by HTTP. It is a doh.Ask.
-func (h *sharedHandler) ask(ctx context.Context, c *gate.Conn, query []byte) []byte {
+func (h *sharedHandler) ask(ctx context.Context, c *gate.Conn, query []byte) (reply []byte) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			h.panics.Add(1)
+			logPanic(h.server.opts.Log, fault)
+			reply = nil
+		}
+	}()
 	answer := make(chan []byte, 1)
 	reply, later := h.handle(Message{Raw: query, Client: c.Client(), Protocol: DoH, Arrived: time.Now(), answer: answer}, make([]byte, 0, replyRoom))
 	if !later {

@@ -25,6 +25,7 @@ func (s *Server) Stats() Stats {
 	}
 	if shared := s.streamStats.Load(); shared != nil {
 		tcp, dot := shared.tcp.Stats(), shared.dot.Stats()
+		stats.Panics += shared.panics.Load()
 		stats.ConnectionsSlow = tcp.Overflows + tcp.Timeouts + dot.Overflows + dot.Timeouts
 	}
 	for _, l := range s.lanes {

@@ -69,6 +69,7 @@ func (s *Server) Serve() error {
 
 // ServeConn serves conn, TLS over c, until it is closed.
 func (s *Server) ServeConn(c *gate.Conn, conn *tls.Conn) {
+	c.StopsItself() // a read that fails would end the requests under way
 	select {
 	case s.incoming.conns <- conn:
 		<-c.Closed()

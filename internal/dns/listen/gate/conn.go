@@ -18,8 +18,9 @@ type Conn struct {
 	lastUse  atomic.Int64 // since the gate's start
 	underWay atomic.Int64
 
-	closeOnce sync.Once
-	closed    chan struct{}
+	closeOnce   sync.Once
+	closed      chan struct{}
+	stopsItself atomic.Bool
 
 	// Of the goroutine that shakes hands; later nobody writes them.
 	shaking, computing bool
@@ -37,6 +38,12 @@ func (c *Conn) Client() netip.Addr { return c.client }
 
 // Touch says that something happened, such as that a whole message came.
 func (c *Conn) Touch() { c.lastUse.Store(int64(time.Since(c.gate.start))) }
+
+// LastUse is when something happened last.
+func (c *Conn) LastUse() time.Time { return c.gate.start.Add(time.Duration(c.lastUse.Load())) }
+
+// StopsItself says that Stop is not to end reading: whoever serves c does.
+func (c *Conn) StopsItself() { c.stopsItself.Store(true) }
 
 // Begin says that a query is under way; such a connection is not idle. End ends it.
 func (c *Conn) Begin() { c.underWay.Add(1) }

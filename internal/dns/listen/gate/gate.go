@@ -43,7 +43,6 @@ type Gate struct {
 
 	handshakes chan struct{} // one for each handshake that computes
 	stopping   chan struct{}
-	stopOnce   sync.Once
 	serving    sync.WaitGroup
 
 	accepted, refused, evicted, failedHandshakes, failedAccepts, panics atomic.Uint64
@@ -112,7 +111,8 @@ func (g *Gate) serve(conn net.Conn, serve func(*Conn)) {
 		return
 	}
 	g.accepted.Add(1)
-	g.serving.Go(func() {
+	go func() {
+		defer g.serving.Done()
 		defer g.leave(c)
 		defer func() {
 			if fault := recover(); fault != nil {
@@ -121,7 +121,7 @@ func (g *Gate) serve(conn net.Conn, serve func(*Conn)) {
 			}
 		}()
 		serve(c)
-	})
+	}()
 }
 
 func stack() string {
@@ -129,10 +129,13 @@ func stack() string {
 	return string(b[:runtime.Stack(b, false)])
 }
 
-// admit finds a place for c, and reports whether there is one.
+// admit finds a place for c, and reports whether there is one. Then c counts as served: nothing is added once Wait waits.
 func (g *Gate) admit(c *Conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.Stopping() {
+		return false
+	}
 	if own := g.clients[c.client]; len(own) >= g.perClient(c.client) {
 		victim := idlest(own)
 		if victim.Busy() {
@@ -153,6 +156,7 @@ func (g *Gate) admit(c *Conn) bool {
 	}
 	own[c] = struct{}{}
 	g.open.Add(1)
+	g.serving.Add(1)
 	return true
 }
 
@@ -238,10 +242,19 @@ func (g *Gate) Idle() time.Duration {
 	return time.Duration(float64(g.limits.Idle) * min(1, max(0.1, 2*free)))
 }
 
-// Stop ends accepting, once the listeners are closed, and wakes all that read: they find Stopping set.
+// Stop ends accepting, once the listeners are closed, and wakes all that read, unless they said that they stop
+// themselves: they find Stopping set.
 func (g *Gate) Stop() {
-	g.stopOnce.Do(func() { close(g.stopping) })
-	g.each(func(c *Conn) { _ = c.SetReadDeadline(time.Now()) })
+	g.mu.Lock()
+	if !g.Stopping() {
+		close(g.stopping)
+	}
+	g.mu.Unlock()
+	g.each(func(c *Conn) {
+		if !c.stopsItself.Load() {
+			_ = c.SetReadDeadline(time.Now())
+		}
+	})
 }
 
 // Stopping reports whether Stop was called. Whoever sets a read deadline asks afterwards, so as not to undo Stop's.
@@ -254,7 +267,7 @@ func (g *Gate) Stopping() bool {
 	}
 }
 
-// Wait returns when all connections are closed and served, or ctx ends; then it closes them and waits on.
+// Wait returns when all connections are served, after Stop. When ctx ends it closes them.
 func (g *Gate) Wait(ctx context.Context) {
 	done := make(chan struct{})
 	go func() {

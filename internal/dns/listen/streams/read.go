@@ -17,7 +17,7 @@ const (
 )
 
 // Serve reads messages from conn, which is c or TLS over it, until the client goes, breaks a rule or is idle for too long, or
-// the gate stops. Queries under way then are still answered, but not to one that broke a rule.
+// the gate stops. Queries under way then are still answered.
 func (srv *Server) Serve(c *gate.Conn, conn net.Conn) {
 	s := &Stream{Conn: c, server: srv, transport: conn, changed: make(chan struct{}, 1)}
 	if s.read() {
@@ -37,8 +37,8 @@ func (s *Stream) read() bool {
 		arrived := time.Now()
 		if n > 0 {
 			in.add(n, arrived)
-			if !s.handle(&in, arrived) {
-				return false
+			if more, answer := s.handle(&in, arrived); !more {
+				return answer
 			}
 		}
 		switch {
@@ -48,8 +48,8 @@ func (s *Stream) read() bool {
 		case errors.Is(err, os.ErrDeadlineExceeded) && s.server.Gate.Stopping():
 			return true
 		case errors.Is(err, os.ErrDeadlineExceeded) && in.length == 0:
-			if !s.pending() {
-				return false // idle
+			if !s.pending() && time.Since(s.LastUse()) >= s.server.Gate.Idle() {
+				return false
 			}
 		default:
 			return false
@@ -62,20 +62,23 @@ func (s *Stream) read() bool {
 func (s *Stream) wait(in *inbox) bool {
 	deadline := in.since.Add(s.server.Limits.Message)
 	if in.length == 0 {
-		deadline = time.Now().Add(s.server.Gate.Idle())
+		deadline = s.LastUse().Add(s.server.Gate.Idle())
+		if now := time.Now(); deadline.Before(now) { // answers are under way
+			deadline = now.Add(s.server.Gate.Idle())
+		}
 	}
 	return s.transport.SetReadDeadline(deadline) == nil && !s.server.Gate.Stopping()
 }
 
-// handle takes all whole messages out of the buffer. It reports false if the connection is to be closed.
-func (s *Stream) handle(in *inbox, arrived time.Time) bool {
+// handle takes all whole messages out of the buffer. It reports whether to read on, and if not, whether what is under way is to
+// be answered before the connection is closed.
+func (s *Stream) handle(in *inbox, arrived time.Time) (more, answer bool) {
 	out := s.server.room()
 	defer s.server.scratch.Put(out)
 	for {
 		raw, ok := in.next()
 		if !ok {
-			s.flush() // what was asked before is answered
-			return false
+			return false, s.flush()
 		}
 		if raw == nil {
 			break
@@ -83,14 +86,14 @@ func (s *Stream) handle(in *inbox, arrived time.Time) bool {
 		s.Touch()
 		reply, later := s.server.Handler.Handle(s, raw, (*out)[:0], arrived)
 		if !later && (len(reply) == 0 || !s.enqueue(reply, false)) {
-			return false // what gets no answer is no client of ours
+			return false, s.flush()
 		}
 		if !s.holdBack() {
-			return false
+			return false, false
 		}
 	}
 	in.compact(arrived)
-	return s.flush()
+	return s.flush(), false
 }
 
 // holdBack makes a client wait that sends faster than it reads, or than it is answered. It reports false once the

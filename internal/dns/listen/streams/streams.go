@@ -29,7 +29,7 @@ type Limits struct {
 // Handler is told of messages.
 type Handler interface {
 	// Handle answers a message: reply, which may be appended to out, is sent at once. If later is set the answer comes by
-	// Stream.Reply, announced by Stream.Expect before. With neither, the connection is closed. raw and out are not kept.
+	// Stream.Reply, announced by Stream.Expect before. With neither, no more is read, and the connection is closed when all else is answered. raw and out are not kept.
 	Handle(s *Stream, raw, out []byte, arrived time.Time) (reply []byte, later bool)
 }
 
