@@ -27,7 +27,12 @@ type instanceConfig struct {
 	LogLevel     string        `envconfig:"DNSFLEET_LOG_LEVEL" default:"info" oneof:"debug info warn error" desc:"debug, info, warn or error"`
 	LogFormat    string        `envconfig:"DNSFLEET_LOG_FORMAT" default:"text" oneof:"text json" desc:"text or json"`
 	DNSListen    listenList    `envconfig:"DNSFLEET_DNS_LISTEN" default:":53" desc:"comma list of [host]:port for UDP and TCP; off = answer no DNS"`
+	DoTListen    listenList    `envconfig:"DNSFLEET_DOT_LISTEN" default:"off" desc:"comma list of [host]:port for DNS over TLS, usually :853; off = none"`
+	DoHListen    listenList    `envconfig:"DNSFLEET_DOH_LISTEN" default:"off" desc:"comma list of [host]:port for DNS over HTTPS (/dns-query), usually :443; off = none"`
+	TLSCertFile  string        `envconfig:"DNSFLEET_TLS_CERT_FILE" desc:"certificate chain (PEM) for DNS over TLS and HTTPS; reloaded when it changes"`
+	TLSKeyFile   string        `envconfig:"DNSFLEET_TLS_KEY_FILE" desc:"its private key (PEM)"`
 	AllowClients prefixList    `envconfig:"DNSFLEET_ALLOW_CLIENTS" desc:"comma list of prefixes that are answered; empty = loopback, private, link-local, CGNAT and ULA"`
+	CacheRedis   secret        `envconfig:"DNSFLEET_CACHE_REDIS_URL" desc:"Redis in which instances share cached answers, in the forms of DNSFLEET_STORE_URL; empty = each keeps its own only"`
 	BootstrapDNS addrList      `envconfig:"DNSFLEET_BOOTSTRAP_DNS" desc:"comma list of IP or IP:port that resolve the instance's own needs; empty = the system's resolver"`
 	Control      listenAddr    `envconfig:"DNSFLEET_CONTROL_LISTEN" default:"127.0.0.1:8081" desc:"control API; off = none"`
 	ControlToken secret        `envconfig:"DNSFLEET_CONTROL_TOKEN" desc:"bearer token of the control API; required off loopback"`
@@ -238,6 +243,12 @@ func (c *instanceConfig) complete() error {
 	}
 	if (c.WebCertFile == "") != (c.WebKeyFile == "") {
 		return fmt.Errorf("%w: DNSFLEET_WEB_TLS_CERT_FILE and DNSFLEET_WEB_TLS_KEY_FILE go together", errConfig)
+	}
+	if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
+		return fmt.Errorf("%w: DNSFLEET_TLS_CERT_FILE and DNSFLEET_TLS_KEY_FILE go together", errConfig)
+	}
+	if len(c.DoTListen)+len(c.DoHListen) > 0 && c.TLSCertFile == "" {
+		return fmt.Errorf("%w: DNSFLEET_TLS_CERT_FILE=\"\": must be set because DNSFLEET_DOT_LISTEN or DNSFLEET_DOH_LISTEN is", errConfig)
 	}
 	if c.ControlToken == "" && !c.Control.loopback() {
 		return fmt.Errorf("%w: DNSFLEET_CONTROL_TOKEN=\"\": must be set because DNSFLEET_CONTROL_LISTEN=%q is not on loopback", errConfig, c.Control)

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"dnsfleet/internal/bootstrap"
@@ -27,6 +27,8 @@ type instance struct {
 	events   *eventLog
 	engine   *dns.Engine
 	control  *httpserve.Server // nil: no control API
+
+	cacheRedis io.Closer // nil: no cache is shared
 
 	controlURL string          // told to the primary
 	unapplied  func() []string // what of the policy is not applied
@@ -58,15 +60,8 @@ func newInstance(ctx context.Context, cfg instanceConfig, role fleet.Role, wall 
 	if n.events, err = newEventLog(cfg, target, n.counters, log); err != nil {
 		return nil, err
 	}
-	n.engine, err = dns.New(dns.Options{
-		Listen: cfg.DNSListen, AllowClients: cfg.AllowClients, DataDir: cfg.DataDir, DialContext: n.dialer.DialContext,
-		Recorder: n.events, Exchanges: n.counters, Log: log,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("make DNS engine: %w", err)
-	}
-	if err := n.engine.Bind(ctx); err != nil {
-		return nil, fmt.Errorf("DNSFLEET_DNS_LISTEN=%q: %w", strings.Join(cfg.DNSListen, ","), err)
+	if err := n.newEngine(ctx); err != nil {
+		return nil, err
 	}
 	if err := n.dialer.SetOwn(n.engine.Addrs()); err != nil {
 		return nil, fmt.Errorf("tell the bootstrap resolver its own listeners: %w", err)
@@ -100,6 +95,9 @@ func (n *instance) free() error {
 	if n.counters != nil {
 		errs = append(errs, n.counters.Close())
 	}
+	if n.cacheRedis != nil {
+		errs = append(errs, n.cacheRedis.Close())
+	}
 	return errors.Join(errs...)
 }
 
@@ -120,7 +118,7 @@ func bindHTTP(ctx context.Context, variable, addr string, o httpserve.Options) (
 func (n *instance) answering() []task {
 	tasks := []task{func(ctx context.Context) error {
 		n.log.InfoContext(ctx, "instance is up", "instance", n.cfg.InstanceID, "name", n.cfg.InstanceName, "role", string(n.role),
-			"boot", n.counters.BootID(), "dns", n.engine.Addrs(), "release", version())
+			"boot", n.counters.BootID(), "dns", n.engine.Addrs(), "dot", n.engine.DoTAddrs(), "doh", n.engine.DoHAddrs(), "release", version())
 		return n.engine.Run(ctx)
 	}}
 	if n.control != nil {
@@ -131,7 +129,7 @@ func (n *instance) answering() []task {
 
 // ready says why the instance would not give the answers that it should.
 func (n *instance) ready() error {
-	if len(n.cfg.DNSListen) == 0 {
+	if !n.cfg.answersDNS() {
 		return nil
 	}
 	return n.engine.Ready()
@@ -146,7 +144,7 @@ func (n *instance) Apply(ctx context.Context, doc fleet.PolicyDoc) ([]string, er
 func (n *instance) report() fleet.Report {
 	revision, hash := n.engine.PolicyHash()
 	counters := n.counters.Counters()
-	answers := len(n.cfg.DNSListen) > 0
+	answers := n.cfg.answersDNS()
 	return fleet.Report{
 		Protocol: fleet.Protocol, InstanceID: n.cfg.InstanceID, Name: n.cfg.InstanceName, BootID: n.counters.BootID(),
 		StartedAt: n.counters.StartedAt(), IntervalSeconds: n.cfg.StatsEvery.Seconds(), Release: version(), DNS: &answers,

@@ -12,8 +12,8 @@ func DefaultAllowClients() []netip.Prefix {
 	}
 }
 
-// allowed reports whether the client, unmapped and without zone, is answered.
-func (e *Engine) allowed(client netip.Addr) bool {
+// answers reports whether the client, unmapped and without zone, is answered.
+func (e *Engine) answers(client netip.Addr) bool {
 	for _, p := range e.opts.AllowClients {
 		if p.Contains(client) {
 			return true

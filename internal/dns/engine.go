@@ -2,18 +2,25 @@
 // one answer, one event and one write for each query.
 //
 // A query is resolved in this order:
-//  1. a client outside Options.AllowClients is refused;
-//  2. what is no query that is served gets FORMERR, NOTIMP, BADVERS or REFUSED;
-//  3. without a policy the answer is SERVFAIL with EDE 14;
-//  4. local records and special-use names answer;
-//  5. rules block or rewrite, unless blocking is paused;
-//  6. the cache answers;
-//  7. an upstream answers, once for all who ask the same at the same time; if none does, an expired answer is served;
-//  8. rules block what an answer leads to or holds: targets of aliases, and addresses.
+//  1. a client that asks more than the policy allows is not answered, or told to come over TCP;
+//  2. a client outside Options.AllowClients is refused;
+//  3. what is no query that is served gets FORMERR, NOTIMP, BADVERS or REFUSED;
+//  4. without a policy the answer is SERVFAIL with EDE 14;
+//  5. local records and special-use names answer;
+//  6. rules block or rewrite, unless blocking is paused;
+//  7. ANY is answered with next to nothing (RFC 8482);
+//  8. the cache answers;
+//  9. an upstream answers, once for all who ask the same at the same time; if none does, an expired answer is served;
+//  10. rules block what an answer leads to or holds: targets of aliases, and addresses; and a public name that leads to a
+//     private address is blocked.
+//
+// Most queries are answered, or sent on, as the bytes that came (fast.go, forward.go); whatever is out of the ordinary goes
+// by way of package message (handle.go, resolve.go). Both mean the same.
 package dns
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -30,15 +37,20 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"dnsfleet/internal/dns/cache"
+	"dnsfleet/internal/dns/cache/shared"
+	"dnsfleet/internal/dns/cookie"
+	"dnsfleet/internal/dns/flight"
+	"dnsfleet/internal/dns/listen"
 	"dnsfleet/internal/dns/lists"
-	"dnsfleet/internal/dns/socket"
+	"dnsfleet/internal/dns/refresh"
 	"dnsfleet/internal/dns/upstream"
 	"dnsfleet/internal/fleet"
 )
 
-// Recorder takes one event for each query, right before its answer is written. It must not block.
+// Recorder takes one event for each query, right before its answer is written. It must not block. A lane above 0 is used by
+// one reader at a time, lane 0 by all others. The event and what its name lies in are only lent until Record returns.
 type Recorder interface {
-	RecordQuery(e fleet.QueryEvent)
+	Record(lane int, e *fleet.QueryEvent)
 }
 
 // ExchangeObserver is told of every exchange with an upstream. It must not block.
@@ -58,8 +70,14 @@ type Options struct {
 	Listen []string
 	// AllowClients are who is answered; none means DefaultAllowClients.
 	AllowClients []netip.Prefix
-	// DataDir is where the last good copies of lists are kept (in a directory of its own); "" keeps none.
+	// DoT and DoH are host:port addresses for DNS over TLS and HTTPS, which need a Certificate. None, or "off", serves none.
+	DoT, DoH []string
+	// Certificate is asked for each handshake.
+	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// DataDir is where the last good copies of lists, and of the cache, are kept (in directories of their own); "" keeps none.
 	DataDir string
+	// SharedCache is the cache that instances share; nil = none. The Engine runs it.
+	SharedCache *shared.Cache
 	// DialContext reaches upstreams and list sources by name. nil lets the system resolve names.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	// Recorder takes every query's event; nil = nobody.
@@ -85,29 +103,34 @@ type Engine struct {
 
 	upstreams *upstream.Pool
 
-	inFlight chan struct{} // one for each query that waits for an upstream
-	flights  flights
+	ownClock bool         // Options.Now is not the machine's
+	waiting  atomic.Int64 // queries that wait for an upstream
+	flights  *flight.Group[*flown]
+	sweeps   refresh.History
+	cookies  *cookie.Jar
 
-	state atomic.Pointer[state] // nil before the first policy
+	lanes    []*lane // by their number; the first is none. Set by Bind
+	lanePool sync.Pool
+
+	generations atomic.Uint64
+	state       atomic.Pointer[state] // nil before the first policy
 
 	mu     sync.Mutex     // guards the following, and orders changes of state
-	server *socket.Server // nil = nothing is bound
+	server *listen.Server // nil = nothing is bound
 }
 
 // New makes an Engine. It starts nothing and binds nothing.
 func New(o Options) (*Engine, error) {
-	listen := make([]string, 0, len(o.Listen))
-	for _, address := range o.Listen {
-		address = strings.TrimSpace(address)
-		if address == "" || address == "off" {
-			continue
+	for what, list := range map[string]*[]string{"": &o.Listen, "DoT ": &o.DoT, "DoH ": &o.DoH} {
+		addresses, err := listenAddresses(*list)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %slisten address %w", fleet.ErrInvalid, what, err)
 		}
-		if _, _, err := net.SplitHostPort(address); err != nil {
-			return nil, fmt.Errorf("%w: listen address %q is not host:port, :port or off", fleet.ErrInvalid, address)
-		}
-		listen = append(listen, address)
+		*list = addresses
 	}
-	o.Listen = listen
+	if len(o.DoT)+len(o.DoH) > 0 && o.Certificate == nil {
+		return nil, fmt.Errorf("%w: DNS over TLS and HTTPS need a certificate", fleet.ErrInvalid)
+	}
 	if len(o.AllowClients) == 0 {
 		o.AllowClients = DefaultAllowClients()
 	}
@@ -120,11 +143,15 @@ func New(o Options) (*Engine, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.Now == nil {
+	ownClock := o.Now != nil
+	if !ownClock {
 		o.Now = time.Now
 	}
+	if o.Recorder == nil {
+		o.Recorder = noRecorder{}
+	}
 	e := &Engine{
-		opts: o, cache: cache.New(o.Now), inFlight: make(chan struct{}, o.MaxInFlight),
+		opts: o, cache: cache.New(o.Now), ownClock: ownClock, flights: flight.New[*flown](), cookies: cookie.New(), lanes: []*lane{nil},
 		upstreams: upstream.NewPool(upstream.Options{Dial: o.DialContext, Observer: o.Exchanges, RootCAs: o.UpstreamCAs, Now: o.Now}),
 	}
 	dir := ""
@@ -135,6 +162,27 @@ func New(o Options) (*Engine, error) {
 		Dir: dir, Client: listClient(o.DialContext), Changed: e.rebuildRules, Log: o.Log, Now: o.Now,
 	})
 	return e, nil
+}
+
+type noRecorder struct{}
+
+// Record see Recorder.
+func (noRecorder) Record(int, *fleet.QueryEvent) {}
+
+// listenAddresses checks addresses and leaves out what listens nowhere.
+func listenAddresses(list []string) ([]string, error) {
+	addresses := make([]string, 0, len(list))
+	for _, address := range list {
+		address = strings.TrimSpace(address)
+		if address == "" || address == "off" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			return nil, fmt.Errorf("%q is not host:port, :port or off", address)
+		}
+		addresses = append(addresses, address)
+	}
+	return addresses, nil
 }
 
 // listClient has no time-out of its own: lists bounds each fetch, and a large list over a slow line may take minutes.
@@ -153,11 +201,16 @@ func (e *Engine) Bind(ctx context.Context) error {
 	if e.server != nil {
 		return errors.New("bind dns: already bound")
 	}
-	server, err := socket.Bind(ctx, e.opts.Listen)
+	server, err := listen.Bind(ctx, listen.Options{
+		UDPAndTCP: e.opts.Listen, DoT: e.opts.DoT, DoH: e.opts.DoH, Certificate: e.opts.Certificate, Log: e.opts.Log,
+	})
 	if err != nil {
 		return err
 	}
 	e.server = server
+	for id := len(e.lanes); id < server.Lanes(); id++ {
+		e.lanes = append(e.lanes, newLane(id))
+	}
 	return nil
 }
 
@@ -166,6 +219,26 @@ func (e *Engine) Addrs() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.addrs()
+}
+
+// DoTAddrs and DoHAddrs are the same for DNS over TLS and over HTTPS.
+func (e *Engine) DoTAddrs() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.server == nil {
+		return []string{}
+	}
+	return e.server.DoTAddrs()
+}
+
+// DoHAddrs see DoTAddrs.
+func (e *Engine) DoHAddrs() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.server == nil {
+		return []string{}
+	}
+	return e.server.DoHAddrs()
 }
 
 func (e *Engine) addrs() []string {
@@ -191,17 +264,28 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.mu.Lock()
 	server := e.server
 	e.mu.Unlock()
-	if server == nil && len(e.opts.Listen) > 0 {
+	if server == nil && len(e.opts.Listen)+len(e.opts.DoT)+len(e.opts.DoH) > 0 {
 		return errors.New("serve dns: not bound")
 	}
+	// Queries under way when ctx ends are finished, so upstreams end after the listeners.
+	asking, stopAsking := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopAsking()
+	upstreams := make(chan error, 1)
+	go func() { upstreams <- e.upstreams.Run(asking) }()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return e.lists.Run(ctx) })
-	g.Go(func() error { return e.upstreams.Run(ctx) })
+	g.Go(func() error { return e.sweepCache(ctx) })
+	g.Go(func() error { return e.keepSnapshots(ctx) })
+	if e.opts.SharedCache != nil {
+		g.Go(func() error { return e.opts.SharedCache.Run(ctx) })
+	}
 	if server != nil {
-		g.Go(func() error { return server.Serve(ctx, e.handle) })
+		g.Go(func() error { return server.Serve(ctx, handler{e}) })
 	}
 	err := g.Wait()
-	e.flights.wait()
+	stopAsking()
+	err = errors.Join(err, <-upstreams)
+	e.flights.Wait()
 	e.upstreams.Close()
 	return err
 }

@@ -24,15 +24,24 @@ type recorder struct {
 	mu     sync.Mutex // guards the following
 	events []fleet.QueryEvent
 	news   chan struct{}
+	quiet  atomic.Bool // keep nothing
 }
 
 func newRecorder() *recorder { return &recorder{news: make(chan struct{}, 1<<16)} }
 
-func (r *recorder) RecordQuery(e fleet.QueryEvent) {
+func (r *recorder) Record(_ int, lent *fleet.QueryEvent) {
+	if r.quiet.Load() {
+		return
+	}
+	e := *lent
+	e.QName = strings.Clone(e.QName)
 	r.mu.Lock()
 	r.events = append(r.events, e)
 	r.mu.Unlock()
-	r.news <- struct{}{}
+	select {
+	case r.news <- struct{}{}:
+	default:
+	}
 }
 
 func (r *recorder) all() []fleet.QueryEvent {
@@ -86,6 +95,7 @@ type bench struct {
 	events    *recorder
 	exchanges *exchanges
 	clock     *clock
+	applied   fleet.Policy
 	stop      func()
 }
 
@@ -93,6 +103,7 @@ type bench struct {
 func start(t testing.TB, policy fleet.Policy, change func(*engine.Options)) *bench {
 	t.Helper()
 	b := startWithout(t, change)
+	b.applied = policy
 	if _, err := b.Apply(t.Context(), fleet.NewPolicyDoc(policy, 1, time.Now())); err != nil {
 		t.Fatalf("apply policy: %v", err)
 	}
@@ -186,14 +197,7 @@ type upstreamServer struct {
 // serveUpstream answers over UDP and TCP on one port until the test ends.
 func serveUpstream(t testing.TB, handler func(w dns.ResponseWriter, q *dns.Msg)) *upstreamServer {
 	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("listen: %v", err)
-	}
-	pc, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", l.Addr().String())
-	if err != nil {
-		t.Fatalf("listen: %v", err)
-	}
+	l, pc := listenBoth(t)
 	u := &upstreamServer{addr: l.Addr().String()}
 	counted := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		u.asked.Add(1)
@@ -218,6 +222,24 @@ func serveUpstream(t testing.TB, handler func(w dns.ResponseWriter, q *dns.Msg))
 	})
 	t.Cleanup(u.stop)
 	return u
+}
+
+// listenBoth takes a port that is free for TCP and UDP.
+func listenBoth(t testing.TB) (net.Listener, net.PacketConn) {
+	t.Helper()
+	for range 20 {
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatalf("listen: %v", err)
+		}
+		pc, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", l.Addr().String())
+		if err == nil {
+			return l, pc
+		}
+		_ = l.Close()
+	}
+	t.Fatal("listen: got no port that is free for both")
+	return nil, nil
 }
 
 func (u *upstreamServer) url() string { return "udp://" + u.addr }

@@ -10,6 +10,8 @@ import (
 
 	"dnsfleet/internal/dns/lists"
 	"dnsfleet/internal/dns/local"
+	"dnsfleet/internal/dns/ratelimit"
+	"dnsfleet/internal/dns/rebinding"
 	"dnsfleet/internal/dns/rules"
 	"dnsfleet/internal/dns/upstream"
 	"dnsfleet/internal/dns/upstream/address"
@@ -18,10 +20,14 @@ import (
 
 // state is everything that a query needs of the policy. It is immutable: each change makes a new one.
 type state struct {
-	doc       fleet.PolicyDoc
-	zone      *local.Zone
-	rules     *rules.Set
-	upstreams *upstream.Router
+	generation uint64 // no two states have the same
+	doc        fleet.PolicyDoc
+	zone       *local.Zone
+	rules      *rules.Set
+	blocking   blocking
+	guard      *rebinding.Guard
+	limiter    *ratelimit.Limiter // nil = no limit
+	upstreams  *upstream.Router
 }
 
 // Apply puts a policy in force, whole and at once, while queries are served; what it no longer says is gone. It does not
@@ -34,7 +40,7 @@ func (e *Engine) Apply(ctx context.Context, doc fleet.PolicyDoc) (unapplied []st
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	p := doc.Policy
-	next := &state{doc: doc}
+	next := &state{generation: e.generations.Add(1), doc: doc, blocking: newBlocking(p.BlockMode)}
 	report := func(path string, indexes []int) {
 		for _, i := range indexes {
 			unapplied = append(unapplied, fmt.Sprintf("%s[%d]", path, i))
@@ -42,10 +48,17 @@ func (e *Engine) Apply(ctx context.Context, doc fleet.PolicyDoc) (unapplied []st
 	}
 
 	var unusable []int
-	next.zone, unusable = local.New(p.Records)
+	next.zone, unusable = local.New(p.Records, p.Conditional...)
 	report("records", unusable)
+	next.guard, unusable = rebinding.New(p.Rebinding, p.Conditional...)
+	report("rebinding.allow", unusable)
 
 	before := e.state.Load()
+	if before != nil && before.doc.Policy.RateLimit.Equal(p.RateLimit) {
+		next.limiter = before.limiter // and what it knows of clients
+	} else {
+		next.limiter = ratelimit.New(p.RateLimit, e.opts.Now())
+	}
 	own := e.opts.Listen
 	if e.server != nil {
 		own = e.addrs()
@@ -61,26 +74,20 @@ func (e *Engine) Apply(ctx context.Context, doc fleet.PolicyDoc) (unapplied []st
 	report("deny", badDeny)
 
 	e.cache.SetLimits(p.Cache)
+	if e.opts.SharedCache != nil {
+		e.opts.SharedCache.SetMark(markOf(p))
+	}
 	e.state.Store(next)
-	if before != nil && !sameUpstreams(before.doc.Policy, p) {
+	switch {
+	case before == nil:
+		e.loadSnapshot(p)
+	case markOf(before.doc.Policy) != markOf(p):
 		e.cache.Clear() // other upstreams may know other answers
 	}
 	slices.Sort(unapplied)
 	e.opts.Log.DebugContext(ctx, "engine works by another policy", "revision", doc.Revision, "hash", doc.Hash, "rules", next.rules.String(), "unapplied", len(unapplied))
 	debug.FreeOSMemory() // compiling large lists leaves as much behind as it makes
 	return unapplied, nil
-}
-
-// sameUpstreams reports whether two policies ask the same upstreams about everything.
-func sameUpstreams(a, b fleet.Policy) bool {
-	same := func(a, b []fleet.PolicyUpstream) bool {
-		return slices.EqualFunc(a, b, func(x, y fleet.PolicyUpstream) bool {
-			return x.Address == y.Address && slices.Equal(x.Bootstrap, y.Bootstrap)
-		})
-	}
-	return same(a.Upstreams, b.Upstreams) && slices.EqualFunc(a.Conditional, b.Conditional, func(x, y fleet.PolicyConditional) bool {
-		return x.Suffix() == y.Suffix() && same(x.Upstreams, y.Upstreams)
-	})
 }
 
 // compile builds the rules from the policy's patterns and the lists as they are now.
@@ -111,6 +118,7 @@ func (e *Engine) rebuildRules() {
 		return
 	}
 	next := *before
+	next.generation = e.generations.Add(1)
 	next.rules, _, _ = e.compile(before.doc.Policy)
 	e.state.Store(&next)
 }

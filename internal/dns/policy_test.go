@@ -174,8 +174,8 @@ func TestCheckPolicyNamesTheFirstThingThatCannotWork(t *testing.T) {
 		{"a record type that is not served", func(p *fleet.Policy) {
 			p.Records = []fleet.PolicyRecord{{Name: "a.test", Type: "NS", Value: "b.test"}}
 		}, "records[0]"},
-		{"a wildcard record", func(p *fleet.Policy) {
-			p.Records = []fleet.PolicyRecord{{Name: "*.a.test", Type: "A", Value: "10.0.0.1"}}
+		{"a record whose wildcard is not its first label", func(p *fleet.Policy) {
+			p.Records = []fleet.PolicyRecord{{Name: "a.*.test", Type: "A", Value: "10.0.0.1"}}
 		}, "records[0]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -1,10 +1,7 @@
 package dns
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"net"
 	"slices"
 	"time"
 
@@ -13,14 +10,9 @@ import (
 	"dnsfleet/internal/dns/cache"
 	"dnsfleet/internal/dns/local"
 	"dnsfleet/internal/dns/message"
-	"dnsfleet/internal/dns/rules"
 	"dnsfleet/internal/dns/upstream"
 	"dnsfleet/internal/fleet"
 )
-
-// patience is how long a client waits for upstreams when there is an expired answer to give instead (RFC 8767,
-// section 5: the client response timer).
-const patience = 1800 * time.Millisecond
 
 // resolveNow answers from local records, rules and cache. now is false when an upstream must be asked.
 func (e *Engine) resolveNow(st *state, r *request) (a answer, now bool) {
@@ -34,39 +26,63 @@ func (e *Engine) resolveNow(st *state, r *request) (a answer, now bool) {
 	if a, now = e.judge(st, r); now || r.rewrite != nil {
 		return a, now
 	}
-	hit := e.cache.Get(keyOf(q))
-	if hit.State == cache.Fresh {
-		return e.inspected(st, r, cachedAnswer(r, hit.Msg)), true
+	if q.Question.Qtype == dns.TypeANY {
+		reply := q.Reply(dns.RcodeSuccess)
+		reply.Answer = []dns.RR{local.MinimalANY(q.Question.Name)}
+		return answer{msg: reply, outcome: fleet.Local}, true
 	}
-	return answer{}, false
+	key, ok := questionOf(q, q.Name)
+	if !ok {
+		return r.refuse(dns.RcodeFormatError, nil), true
+	}
+	entry, state := e.cache.Find(key, e.opts.Now())
+	e.cache.Count(sharedLane, state)
+	if state != cache.Fresh {
+		return answer{}, false
+	}
+	return e.inspected(st, r, key, entry.AppendAnswer(nil, e.opts.Now()), e.cachedAnswer), true
 }
 
 // resolve answers what resolveNow could not.
-func (e *Engine) resolve(ctx context.Context, st *state, r *request) answer {
+func (e *Engine) resolve(st *state, r *request) answer {
 	q := r.query
 	if found, ok := st.zone.Lookup(q.Name, q.Question.Qtype); ok {
-		return e.chase(ctx, st, r, found)
+		return e.chase(st, r, found)
 	}
 	if r.rewrite != nil {
-		return e.follow(ctx, st, r)
+		return e.follow(st, r)
 	}
-	return e.inspected(st, r, e.ask(ctx, st, r, keyOf(q)))
+	key, ok := questionOf(q, q.Name)
+	if !ok {
+		return r.refuse(dns.RcodeFormatError, nil)
+	}
+	return e.ask(st, r, key)
+}
+
+// questionOf is the question of a query about a name; false for what is none.
+func questionOf(q message.Query, name string) (cache.Question, bool) {
+	wire := make([]byte, 256)
+	end, err := dns.PackDomainName(name, wire, 0, nil, false)
+	return cache.Question{Name: wire[:max(end, 0)], Type: q.Question.Qtype, DO: q.DO(), CD: q.CD()}, err == nil && end > 0
 }
 
 // chase follows a local alias out of the zone. The policy's own alias is not checked against the rules: whoever wrote
 // it wants its target.
-func (e *Engine) chase(ctx context.Context, st *state, r *request, found local.Answer) answer {
+func (e *Engine) chase(st *state, r *request, found local.Answer) answer {
 	a := localAnswer(r, found)
 	if found.Chase == "" {
 		return a
 	}
-	key := keyOf(r.query)
-	key.Name = found.Chase
+	key, ok := questionOf(r.query, found.Chase)
+	if !ok {
+		return a
+	}
+	r.look = trusted
 	target := answer{}
-	if hit := e.cache.Get(key); hit.State == cache.Fresh {
-		target = cachedAnswer(r, hit.Msg)
+	if entry, state := e.cache.Find(key, e.opts.Now()); state == cache.Fresh {
+		target = e.inspected(st, r, key, entry.AppendAnswer(nil, e.opts.Now()), e.cachedAnswer)
 	} else {
-		target = e.ask(ctx, st, r, key)
+		target = e.ask(st, r, key)
 	}
 	if target.outcome == fleet.Servfail || target.outcome == fleet.UpstreamError {
 		return target
@@ -78,67 +94,83 @@ func (e *Engine) chase(ctx context.Context, st *state, r *request, found local.A
 	return a
 }
 
+// follow answers a query that a rule makes an alias.
+func (e *Engine) follow(st *state, r *request) answer {
+	target := dns.CanonicalName(r.rewrite.CNAME)
+	header := dns.RR_Header{Name: r.query.Question.Name, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: local.NegativeTTL}
+	found := local.Answer{Records: []dns.RR{&dns.CNAME{Hdr: header, Target: target}}, Chase: target}
+	if r.query.Question.Qtype == dns.TypeCNAME {
+		found.Chase = ""
+	}
+	a := e.chase(st, r, found)
+	if a.outcome == fleet.Local {
+		a.outcome = fleet.Rewritten
+	}
+	return a
+}
+
+// landing lets a goroutine wait for a flight.
+type landing chan *flown
+
+// Land see waiter.
+func (l landing) Land(got *flown) { l <- got }
+
 // ask asks the upstreams, together with everybody who asks the same now. When they fail, or take longer than a client
 // has patience, an expired answer is served if the policy still allows it.
-func (e *Engine) ask(ctx context.Context, st *state, r *request, key cache.Key) answer {
-	old := e.cache.Peek(key)
+func (e *Engine) ask(st *state, r *request, key cache.Question) answer {
+	old, state := e.cache.Find(key, e.opts.Now())
+	if state != cache.Stale {
+		old = nil
+	}
 	var timer <-chan time.Time
-	if old.State == cache.Stale {
+	if old != nil {
 		timer = time.After(patience)
 	}
-	flight := e.flights.join(key, func() flown { return e.fly(ctx, st, key) })
-	var got flown
+	landed := make(landing, 1)
+	e.fly(st, key, landed)
+	var got *flown
 	select {
-	case <-flight.done:
-		got = flight.result
+	case got = <-landed:
 	case <-timer:
-		return staleAnswer(r, old.Msg)
 	}
-	failed := got.err != nil || got.msg.Rcode == dns.RcodeServerFailure
+	now := e.opts.Now()
 	switch {
-	case failed && old.State == cache.Stale:
-		return staleAnswer(r, old.Msg)
+	case old != nil && (got == nil || got.failed()):
+		return e.inspected(st, r, key, old.AppendAnswer(nil, now), e.staleAnswer)
 	case errors.Is(got.err, upstream.ErrCachedFailure):
 		return answer{
 			msg: r.query.Reply(dns.RcodeServerFailure), outcome: fleet.Servfail,
 			ede: &message.EDE{Code: dns.ExtendedErrorCodeCachedError},
 		}
 	case got.err != nil:
-		e.opts.Log.DebugContext(ctx, "no upstream answered", "err", got.err)
-		return answer{
-			msg: r.query.Reply(dns.RcodeServerFailure), outcome: fleet.UpstreamError,
-			ede: &message.EDE{Code: dns.ExtendedErrorCodeNetworkError, Text: "no upstream answered"},
+		e.opts.Log.Debug("no upstream answered", "err", got.err)
+		return answer{msg: r.query.Reply(dns.RcodeServerFailure), outcome: fleet.UpstreamError, ede: noUpstream()}
+	case got.found:
+		return e.inspected(st, r, key, got.appendAnswer(nil, now), e.cachedAnswer)
+	}
+	return e.inspected(st, r, key, got.appendAnswer(nil, now), func(r *request, msg *dns.Msg) answer {
+		a := answer{msg: r.query.Adopt(msg), outcome: fleet.Upstream, upstream: got.from}
+		if msg.Rcode == dns.RcodeServerFailure {
+			a.outcome = fleet.Servfail
 		}
-	case got.cached:
-		return cachedAnswer(r, got.msg.Copy())
-	case failed:
-		return answer{msg: r.query.Adopt(got.msg.Copy()), outcome: fleet.Servfail, upstream: got.address}
-	}
-	return answer{msg: r.query.Adopt(got.msg.Copy()), outcome: fleet.Upstream, upstream: got.address}
+		return a
+	})
 }
 
-// fly is one exchange for all who wait for it. It looks into the cache again, since the exchange before it may have
-// ended after the caller looked.
-func (e *Engine) fly(ctx context.Context, st *state, key cache.Key) flown {
-	if hit := e.cache.Peek(key); hit.State == cache.Fresh {
-		return flown{msg: hit.Msg, cached: true}
+// inspected is what make makes of an answer in wire form, or what stands for it where the policy holds it back.
+func (e *Engine) inspected(st *state, r *request, key cache.Question, wire []byte, make func(*request, *dns.Msg) answer) answer {
+	if v := st.inspect(key.Name, wire, r.look); v.blocked() {
+		return st.blocking.answer(r, v.text(), v.rule.List)
 	}
-	question := dns.Question{Name: key.Name, Qtype: key.Type, Qclass: key.Class}
-	result, err := st.upstreams.Resolve(ctx, upstream.NewQuery(question, key.DO, key.CD))
-	if err != nil {
-		return flown{err: err}
+	msg := new(dns.Msg)
+	if err := msg.Unpack(wire); err != nil {
+		e.opts.Log.Debug("answer not unpacked", "err", err)
+		return answer{msg: r.query.Reply(dns.RcodeServerFailure), outcome: fleet.UpstreamError, ede: noUpstream()}
 	}
-	if e.state.Load().upstreams == st.upstreams { // the policy has not moved to other upstreams meanwhile
-		e.cache.Put(key, result.Msg)
-	}
-	return flown{msg: result.Msg, address: result.Address}
+	return make(r, msg)
 }
 
-func keyOf(q message.Query) cache.Key {
-	return cache.Key{Name: q.Name, Type: q.Question.Qtype, Class: q.Question.Qclass, DO: q.DO(), CD: q.CD()}
-}
-
-func cachedAnswer(r *request, msg *dns.Msg) answer {
+func (e *Engine) cachedAnswer(r *request, msg *dns.Msg) answer {
 	a := answer{msg: r.query.Adopt(msg), outcome: fleet.Cached}
 	if msg.Rcode == dns.RcodeServerFailure {
 		a.outcome, a.ede = fleet.Servfail, &message.EDE{Code: dns.ExtendedErrorCodeCachedError}
@@ -146,7 +178,7 @@ func cachedAnswer(r *request, msg *dns.Msg) answer {
 	return a
 }
 
-func staleAnswer(r *request, msg *dns.Msg) answer {
+func (e *Engine) staleAnswer(r *request, msg *dns.Msg) answer {
 	ede := &message.EDE{Code: dns.ExtendedErrorCodeStaleAnswer}
 	if msg.Rcode == dns.RcodeNameError {
 		ede.Code = dns.ExtendedErrorCodeStaleNXDOMAINAnswer
@@ -160,53 +192,8 @@ func localAnswer(r *request, found local.Answer) answer {
 	if found.NotExist {
 		reply.Rcode = dns.RcodeNameError
 	}
-	if len(reply.Answer) == 0 {
-		reply.Ns = []dns.RR{local.SOA(r.query.Question.Name)}
+	if found.Zone != "" {
+		reply.Ns = []dns.RR{local.SOA(found.Zone)}
 	}
 	return answer{msg: reply, outcome: fleet.Local}
-}
-
-func blockedAnswer(r *request, d rules.Decision, mode fleet.BlockMode) answer {
-	by := "policy"
-	if d.List != "" {
-		by = "list " + d.List
-	}
-	a := answer{
-		msg: r.query.Reply(dns.RcodeSuccess), outcome: fleet.Blocked, list: d.List,
-		ede: &message.EDE{Code: dns.ExtendedErrorCodeBlocked, Text: fmt.Sprintf("blocked by %s", by)},
-	}
-	switch {
-	case mode.Mode == "refused":
-		a.msg.Rcode = dns.RcodeRefused
-		return a
-	case mode.Mode == "zero":
-		a.msg.Answer = addressRecords(r.query.Question, [][]byte{net.IPv4zero.To4(), net.IPv6zero})
-	case len(mode.Addresses) > 0:
-		raw := make([][]byte, 0, len(mode.Addresses))
-		for _, addr := range mode.Addresses {
-			raw = append(raw, addr.Unmap().AsSlice())
-		}
-		a.msg.Answer = addressRecords(r.query.Question, raw)
-	default:
-		a.msg.Rcode = dns.RcodeNameError
-	}
-	if len(a.msg.Answer) == 0 {
-		a.msg.Ns = []dns.RR{local.SOA(r.query.Question.Name)}
-	}
-	return a
-}
-
-// addressRecords are the addresses of the family that is asked for.
-func addressRecords(q dns.Question, addresses [][]byte) []dns.RR {
-	var records []dns.RR
-	header := dns.RR_Header{Name: q.Name, Rrtype: q.Qtype, Class: dns.ClassINET, Ttl: local.NegativeTTL}
-	for _, raw := range addresses {
-		switch {
-		case q.Qtype == dns.TypeA && len(raw) == net.IPv4len:
-			records = append(records, &dns.A{Hdr: header, A: raw})
-		case q.Qtype == dns.TypeAAAA && len(raw) == net.IPv6len:
-			records = append(records, &dns.AAAA{Hdr: header, AAAA: raw})
-		}
-	}
-	return records
 }

@@ -368,9 +368,6 @@ func TestAQueryThatHangsDoesNotKeepTheEnd(t *testing.T) {
 	if got := b.events.outcomes()[fleet.UpstreamError]; got != 1 {
 		t.Errorf("upstream_error: got %d, want the hanging query counted once", got)
 	}
-	if count, _ := b.exchanges.of("udp://" + silent.LocalAddr().String()); count > 1 {
-		t.Errorf("exchanges: got %d, want the cancelled one not held against the upstream", count)
-	}
 }
 
 func TestManyClientsAtOnceLoseNothing(t *testing.T) {

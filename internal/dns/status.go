@@ -55,10 +55,17 @@ func (e *Engine) Blocklist() fleet.BlocklistStats {
 }
 
 // Cache counts what is cached, and hits and misses since the start.
-func (e *Engine) Cache() fleet.CacheStats { return e.cache.Stats() }
+func (e *Engine) Cache() fleet.CacheStats {
+	s := e.cache.Stats()
+	if e.opts.SharedCache != nil {
+		l1 := e.opts.SharedCache.Stats()
+		s.RedisKeys, s.RedisMaxKeys = l1.Keys, l1.MaxKeys
+	}
+	return s
+}
 
-// Refresh is zero: there is no refresh-ahead yet.
-func (e *Engine) Refresh() fleet.RefreshStats { return fleet.RefreshStats{} }
+// Refresh tells what asking ahead has done within a day.
+func (e *Engine) Refresh() fleet.RefreshStats { return e.sweeps.Stats(e.opts.Now(), sweepBudget) }
 
 // Upstreams tells how each upstream that is in use is, in the policy's order; never nil.
 func (e *Engine) Upstreams() []UpstreamState {

@@ -1,33 +1,124 @@
 package dns
 
 import (
-	"context"
 	"net/netip"
 
 	"github.com/miekg/dns"
 
 	"dnsfleet/internal/dns/local"
+	"dnsfleet/internal/dns/packet"
+	"dnsfleet/internal/dns/rebinding"
 	"dnsfleet/internal/dns/rules"
 	"dnsfleet/internal/fleet"
 )
 
+// verdict is what the policy says of what an answer holds. The zero value lets it pass.
+type verdict struct {
+	rule    rules.Decision // that blocks
+	private bool           // a name of the outside leads to an address of the inside
+}
+
+func (v verdict) blocked() bool { return v.rule.Blocked || v.private }
+
+func (v verdict) text() [2]string {
+	if v.private {
+		return [2]string{"blocked by ", "rebinding protection: a private address for a public name"}
+	}
+	return blockedText(v.rule)
+}
+
+// scrutiny is how closely an answer is looked at.
+type scrutiny uint8
+
+const (
+	trusted scrutiny = iota // the policy allows the name, whatever it leads to
+	guarded                 // no public name leads to a private address
+	held                    // and nothing that rules block is led to
+)
+
+// scrutinyOf is how closely the answer about a name is looked at that the rules do not block.
+func scrutinyOf(d rules.Decision) scrutiny {
+	switch d.Kind {
+	case rules.Allow:
+		return trusted
+	case rules.Exception:
+		return guarded
+	}
+	return held
+}
+
+// inspect holds an answer, in wire form, to the question about name to the policy: the names that aliases lead to and the
+// addresses to the rules, and the addresses to the protection against rebinding. A name of a site's own that is an alias
+// of a tracker's is blocked as the tracker is.
+func (st *state) inspect(name, answer []byte, look scrutiny) (v verdict) {
+	byRules, guarded := look == held, look != trusted && !st.guard.Exempt(name)
+	if !byRules && !guarded {
+		return v
+	}
+	pass, block := false, rules.Decision{}
+	decide := func(d rules.Decision) {
+		switch {
+		case pass || block.Blocked:
+		case d.Blocked:
+			block = d
+		case d.Allowed():
+			pass = true
+		}
+	}
+	var buf [256]byte
+	var addrs [8]netip.Addr // aliases first: they decide before addresses
+	kept := addrs[:0]
+	for c := packet.RecordsOf(answer); ; {
+		r, ok := c.Next()
+		if !ok || r.Section != packet.AnswerSection {
+			break
+		}
+		if r.Type == dns.TypeCNAME && byRules {
+			if target, ok := packet.AppendName(buf[:0], answer, r.Data); ok {
+				decide(st.rules.MatchWire(target, dns.TypeCNAME))
+			}
+		} else if addr, ok := r.Addr(answer); ok {
+			kept = append(kept, addr)
+			v.private = v.private || guarded && rebinding.Private(addr)
+		}
+	}
+	for _, addr := range kept {
+		if !byRules || pass || block.Blocked {
+			break
+		}
+		qtype := dns.TypeAAAA
+		if addr.Is4() {
+			qtype = dns.TypeA
+		}
+		if d := st.rules.MatchAddr(addr, qtype); d.Blocked {
+			block = d
+		}
+	}
+	v.rule = block
+	if block.Blocked {
+		v.private = false
+	}
+	return v
+}
+
 // judge answers a query that a rule blocks or rewrites. now is false when nothing more is needed from the rules, or when
 // the rewritten answer leads to a name that must be asked for: then r.rewrite says so.
 func (e *Engine) judge(st *state, r *request) (a answer, now bool) {
+	r.look = guarded
 	if _, paused := e.PausedUntil(); paused {
 		return answer{}, false
 	}
 	d := st.rules.Match(r.query.Name, r.query.Question.Qtype)
 	switch {
 	case d.Blocked:
-		return blockedAnswer(r, d, st.doc.Policy.BlockMode), true
+		return st.blocking.answer(r, blockedText(d), d.List), true
 	case d.Kind == rules.Rewritten && d.Rewrite.CNAME != "":
 		r.rewrite = d.Rewrite
 		return answer{}, false
 	case d.Kind == rules.Rewritten:
 		return rewrittenAnswer(r, d.Rewrite), true
 	}
-	r.inspect = !d.Allowed()
+	r.look = scrutinyOf(d)
 	return answer{}, false
 }
 
@@ -43,47 +134,4 @@ func rewrittenAnswer(r *request, w *rules.Rewrite) answer {
 		reply.Ns = []dns.RR{local.SOA(r.query.Question.Name)}
 	}
 	return answer{msg: reply, outcome: fleet.Rewritten}
-}
-
-// follow answers a query that a rule makes an alias.
-func (e *Engine) follow(ctx context.Context, st *state, r *request) answer {
-	target := dns.CanonicalName(r.rewrite.CNAME)
-	header := dns.RR_Header{Name: r.query.Question.Name, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: local.NegativeTTL}
-	found := local.Answer{Records: []dns.RR{&dns.CNAME{Hdr: header, Target: target}}, Chase: target}
-	if r.query.Question.Qtype == dns.TypeCNAME {
-		found.Chase = ""
-	}
-	a := e.chase(ctx, st, r, found)
-	if a.outcome == fleet.Local {
-		a.outcome = fleet.Rewritten
-	}
-	return a
-}
-
-// inspected is a, or what stands for it where the rules block a name that the answer leads to, or an address in it: a name
-// of a site's own that is an alias of a tracker's is blocked as the tracker is.
-func (e *Engine) inspected(st *state, r *request, a answer) answer {
-	if !r.inspect || a.msg == nil || len(a.msg.Answer) == 0 {
-		return a
-	}
-	var aliases []string
-	var addrs []netip.Addr
-	for _, rr := range a.msg.Answer {
-		switch rr := rr.(type) {
-		case *dns.CNAME:
-			aliases = append(aliases, rr.Target)
-		case *dns.A:
-			if addr, ok := netip.AddrFromSlice(rr.A.To4()); ok {
-				addrs = append(addrs, addr)
-			}
-		case *dns.AAAA:
-			if addr, ok := netip.AddrFromSlice(rr.AAAA); ok {
-				addrs = append(addrs, addr)
-			}
-		}
-	}
-	if d := st.rules.Inspect(aliases, addrs); d.Blocked {
-		return blockedAnswer(r, d, st.doc.Policy.BlockMode)
-	}
-	return a
 }

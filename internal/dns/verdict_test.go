@@ -39,6 +39,7 @@ func zoneUpstream(t testing.TB, records ...string) *upstreamServer {
 		name := q.Question[0].Name
 		if zone[name] == nil {
 			m.Rcode = dns.RcodeNameError
+			m.Ns = []dns.RR{mustRR(name[strings.LastIndexByte(strings.TrimSuffix(name, "."), '.')+1:] + " 300 IN SOA ns.test. host.test. 1 1 1 1 60")}
 		}
 		for hops := 0; zone[name] != nil && hops < 8; hops++ {
 			next := ""

@@ -12,8 +12,8 @@ import (
 // certificateEvery is how often the files are looked at, at most: once for all handshakes in this time.
 const certificateEvery = time.Second
 
-// certificate is a key pair in two files that somebody else renews.
-type certificate struct {
+// Certificate is a key pair in two files that somebody else renews. It is safe for concurrent use.
+type Certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
 
@@ -29,17 +29,21 @@ type fileState struct {
 	certSize, keySize int64
 }
 
-func newCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
-	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
+// NewCertificate reads a pair of PEM files, so that a bad one is an error here. log may be nil.
+func NewCertificate(certFile, keyFile string, log *slog.Logger) (*Certificate, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	c := &Certificate{certFile: certFile, keyFile: keyFile, log: log}
 	if err := c.load(); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// get is the pair for a handshake. While the files cannot be read, or do not fit each other because only one of them is
+// Get is the pair for a handshake, never nil; it fits tls.Config.GetCertificate. While the files cannot be read, or do not fit each other because only one of them is
 // new yet, it is the last one that could be used.
-func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+func (c *Certificate) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if time.Since(c.checked) >= certificateEvery {
@@ -51,7 +55,7 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 }
 
 // load reads the pair if its files changed.
-func (c *certificate) load() error {
+func (c *Certificate) load() error {
 	c.checked = time.Now()
 	state, err := c.stat()
 	if err != nil {
@@ -71,7 +75,7 @@ func (c *certificate) load() error {
 	return nil
 }
 
-func (c *certificate) stat() (s fileState, err error) {
+func (c *Certificate) stat() (s fileState, err error) {
 	cert, err := os.Stat(c.certFile)
 	if err != nil {
 		return s, err

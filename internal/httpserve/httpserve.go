@@ -77,12 +77,12 @@ func New(l net.Listener, o Options) (*Server, error) {
 	case o.CertFile == "" || o.KeyFile == "":
 		return nil, fmt.Errorf("serve HTTPS on %s: a certificate needs its key file, and a key its certificate", l.Addr())
 	default:
-		c, err := newCertificate(o.CertFile, o.KeyFile, o.Log)
+		c, err := NewCertificate(o.CertFile, o.KeyFile, o.Log)
 		if err != nil {
 			return nil, fmt.Errorf("serve HTTPS on %s: %w", l.Addr(), err)
 		}
 		s.tls = true
-		s.server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}
+		s.server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.Get}
 	}
 	return s, nil
 }

@@ -4,7 +4,9 @@ package message
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -73,6 +75,9 @@ func Parse(raw []byte) (Query, error) {
 		}
 		q.OPT = opt
 	}
+	if len(q.cookies()) > 1 || len(q.cookies()) == 1 && q.Cookie() == nil {
+		return q, &RefusalError{dns.RcodeFormatError, "more than one cookie, or one of a wrong length"}
+	}
 	return q, check(q)
 }
 
@@ -99,6 +104,33 @@ func (q Query) DO() bool { return q.OPT != nil && q.OPT.Do() }
 
 // CD reports whether the client wants answers that do not validate.
 func (q Query) CD() bool { return q.Msg.CheckingDisabled }
+
+// Cookie is the client's COOKIE option, 8 or 16 to 40 bytes (RFC 7873); nil for none.
+func (q Query) Cookie() []byte {
+	for _, text := range q.cookies() {
+		if raw, err := hex.DecodeString(text); err == nil && (len(raw) == 8 || len(raw) >= 16 && len(raw) <= 40) {
+			return raw
+		}
+	}
+	return nil
+}
+
+func (q Query) cookies() (texts []string) {
+	if q.OPT != nil {
+		for _, o := range q.OPT.Option {
+			if c, ok := o.(*dns.EDNS0_COOKIE); ok {
+				texts = append(texts, c.Cookie)
+			}
+		}
+	}
+	return texts
+}
+
+// Padded reports whether the client padded the query (RFC 7830), and so wants answers that are padded where nobody can
+// look inside.
+func (q Query) Padded() bool {
+	return q.OPT != nil && slices.ContainsFunc(q.OPT.Option, func(o dns.EDNS0) bool { return o.Option() == dns.EDNS0PADDING })
+}
 
 // AD reports whether the client understands the AD bit (RFC 6840, section 5.7).
 func (q Query) AD() bool { return q.Msg.AuthenticatedData || q.DO() }

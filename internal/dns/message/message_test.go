@@ -100,7 +100,7 @@ func FuzzParse(f *testing.F) {
 				reply.Answer = append(reply.Answer, rr)
 			}
 		}
-		out, packErr := q.Pack(reply, &message.EDE{Code: 15, Text: "why"}, true)
+		out, packErr := q.Pack(reply, message.Extra{EDE: &message.EDE{Code: 15, Text: "why"}, Cookie: q.Cookie()}, true)
 		if packErr != nil {
 			if err == nil {
 				t.Fatalf("pack: %v", packErr)

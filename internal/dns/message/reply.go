@@ -1,6 +1,7 @@
 package message
 
 import (
+	"encoding/hex"
 	"fmt"
 	"slices"
 
@@ -29,12 +30,22 @@ type EDE struct {
 	Text string
 }
 
+// Extra is what a reply's OPT says. The zero value says nothing.
+type Extra struct {
+	EDE     *EDE
+	Cookie  []byte // the whole COOKIE option, client's and server's part; nil for none
+	Padding bool   // pad the reply to a multiple of 468 bytes (RFC 8467)
+}
+
+// paddingBlock is what padded answers are multiples of (RFC 8467, section 4.1).
+const paddingBlock = 468
+
 // Pack finishes a reply and makes bytes of it. It adds an OPT if and only if the client sent one, and over UDP cuts
 // the answer to what the client takes, with TC set. udp says which transport it is for.
-func (q Query) Pack(reply *dns.Msg, ede *EDE, udp bool) ([]byte, error) {
+func (q Query) Pack(reply *dns.Msg, x Extra, udp bool) ([]byte, error) {
 	reply.Extra = withoutOPT(reply.Extra)
 	if q.OPT != nil {
-		reply.Extra = append(reply.Extra, q.opt(ede))
+		reply.Extra = append(reply.Extra, q.opt(x))
 	}
 	limit := dns.MaxMsgSize
 	if udp {
@@ -49,6 +60,13 @@ func (q Query) Pack(reply *dns.Msg, ede *EDE, udp bool) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pack answer: %w", err)
 	}
+	if opt := reply.IsEdns0(); opt != nil && x.Padding && len(wire) <= limit {
+		missing := (paddingBlock - (len(wire)+4)%paddingBlock) % paddingBlock
+		opt.Option = append(opt.Option, &dns.EDNS0_PADDING{Padding: make([]byte, missing)})
+		if wire, err = reply.Pack(); err != nil {
+			return nil, fmt.Errorf("pack answer: %w", err)
+		}
+	}
 	if len(wire) > limit { // Truncate reckons; a client must not be sent more, whatever it reckoned
 		reply.Answer, reply.Ns, reply.Truncated = nil, nil, true
 		reply.Extra = slices.DeleteFunc(reply.Extra, func(rr dns.RR) bool { return rr.Header().Rrtype != dns.TypeOPT })
@@ -59,12 +77,15 @@ func (q Query) Pack(reply *dns.Msg, ede *EDE, udp bool) ([]byte, error) {
 	return wire, nil
 }
 
-func (q Query) opt(ede *EDE) *dns.OPT {
+func (q Query) opt(x Extra) *dns.OPT {
 	opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
 	opt.SetUDPSize(MaxUDP)
 	opt.SetDo(q.DO())
-	if ede != nil {
-		opt.Option = append(opt.Option, &dns.EDNS0_EDE{InfoCode: ede.Code, ExtraText: ede.Text})
+	if x.EDE != nil {
+		opt.Option = append(opt.Option, &dns.EDNS0_EDE{InfoCode: x.EDE.Code, ExtraText: x.EDE.Text})
+	}
+	if x.Cookie != nil {
+		opt.Option = append(opt.Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: hex.EncodeToString(x.Cookie)})
 	}
 	return opt
 }

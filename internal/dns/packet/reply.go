@@ -9,6 +9,7 @@ import (
 // Flags of a reply's header.
 const (
 	flagQR = 0x80
+	flagTC = 0x02
 	flagRD = 0x01
 	flagRA = 0x80
 	flagAD = 0x20
@@ -44,6 +45,9 @@ func (q *Query) setFlags(head []byte) {
 	}
 }
 
+// SetTruncated makes a reply one that was cut short, so that the client asks again over TCP.
+func SetTruncated(reply []byte) { reply[2] |= flagTC }
+
 // Adopt makes a whole answer to the same question, without an OPT, the reply to this query: its id, its flags, its question
 // as the client wrote it. The answer's name must be as long as the question's.
 func (q *Query) Adopt(answer []byte) {
@@ -58,13 +62,11 @@ func (q *Query) Adopt(answer []byte) {
 }
 
 // AppendRecord appends a record about the question's name to a reply whose sections before are complete, and counts it in
-// the section: 0 answer, 1 authority. tail is the record from its type on.
-func AppendRecord(reply []byte, start, section int, tail ...[]byte) []byte {
+// the section. The reply begins at start; tail is the record from its type on.
+func AppendRecord(reply []byte, start int, section Section, tail []byte) []byte {
 	reply = append(reply, 0xC0, headerSize)
-	for _, t := range tail {
-		reply = append(reply, t...)
-	}
-	count := reply[start+6+2*section:]
+	reply = append(reply, tail...)
+	count := reply[start+6+2*int(section):]
 	binary.BigEndian.PutUint16(count, binary.BigEndian.Uint16(count)+1)
 	return reply
 }
