@@ -60,4 +60,6 @@ func (c *instanceConfig) dnsListeners() []string {
 }
 
 // answersDNS reports whether the instance listens for DNS at all.
-func (c *instanceConfig) answersDNS() bool { return len(c.DNSListen)+len(c.DoTListen)+len(c.DoHListen) > 0 }
+func (c *instanceConfig) answersDNS() bool {
+	return len(c.DNSListen)+len(c.DoTListen)+len(c.DoHListen) > 0
+}

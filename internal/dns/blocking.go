@@ -26,13 +26,11 @@ type blocking struct {
 
 func newBlocking(mode fleet.BlockMode) blocking {
 	b := blocking{refuse: mode.Mode == "refused", soa: tail(local.SOA("."))}
-	switch {
-	case mode.Mode == "zero":
+	if mode.Mode == "zero" {
 		b.addresses = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
-	default:
-		for _, addr := range mode.Addresses {
-			b.addresses = append(b.addresses, addr.Unmap())
-		}
+	}
+	for _, addr := range mode.Addresses {
+		b.addresses = append(b.addresses, addr.Unmap())
 	}
 	b.named = len(b.addresses) > 0
 	for _, rr := range b.records(dns.Question{Name: ".", Qtype: dns.TypeA}) {

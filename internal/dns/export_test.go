@@ -25,11 +25,20 @@ func (e *Engine) Slow(raw []byte, client netip.Addr, protocol listen.Protocol) [
 // Crowd takes all places for queries that wait, so that those that would have to are dropped.
 func (e *Engine) Crowd() { e.waiting.Add(int64(e.opts.MaxInFlight)) }
 
-// Handle answers a message on lane 1, as a reader would, into out.
-func (e *Engine) Handle(m *listen.Message, out []byte) []byte { return handler{e}.Handle(m, out) }
+// Reader answers messages as the reader of a socket does.
+type Reader struct {
+	engine *Engine
+	lane   *lane
+}
 
-// BatchDone ends a batch on lane 1.
-func (e *Engine) BatchDone() { handler{e}.BatchDone(1) }
+// NewReader makes a Reader with a lane of its own.
+func (e *Engine) NewReader() *Reader { return &Reader{e, newLane(99)} }
+
+// Handle answers a message into out.
+func (r *Reader) Handle(m *listen.Message, out []byte) []byte { return r.engine.handle(r.lane, m, out) }
+
+// BatchDone ends a batch.
+func (r *Reader) BatchDone() { r.engine.record(r.lane) }
 
 // Sweep sweeps the cache once.
 func (e *Engine) Sweep(ctx context.Context) { e.sweep(ctx) }

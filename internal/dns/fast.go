@@ -41,7 +41,8 @@ func (e *Engine) fast(l *lane, m *listen.Message, out []byte) (reply []byte, don
 		look = scrutinyOf(d)
 	}
 	if state != cache.Fresh {
-		return nil, e.forward(l, m, st, entry, look)
+		e.forward(l, m, st, entry, look)
+		return nil, true
 	}
 	if v := st.inspect(q.Name, entry.AppendAnswer(out, now), look); v.blocked() {
 		return e.withheld(l, m, out, st, v)

@@ -33,13 +33,13 @@ type forwarded struct {
 	timer    *time.Timer // nil without stale
 }
 
-// forward lets a plain query wait for an upstream, or drops it when too many wait. It is always done with the query.
-func (e *Engine) forward(l *lane, m *listen.Message, st *state, stale *cache.Entry, look scrutiny) (done bool) {
+// forward lets a plain query wait for an upstream, or drops it when too many wait.
+func (e *Engine) forward(l *lane, m *listen.Message, st *state, stale *cache.Entry, look scrutiny) {
 	q := &l.query
 	e.cache.Count(l.id, cache.Miss)
 	if !e.admit() {
 		e.note(l, e.event(m, q, fleet.Dropped))
-		return true
+		return
 	}
 	w := &forwarded{
 		engine: e, state: st, responder: m.Later(), raw: append([]byte(nil), m.Raw...), client: m.Client, protocol: m.Protocol,
@@ -49,7 +49,6 @@ func (e *Engine) forward(l *lane, m *listen.Message, st *state, stale *cache.Ent
 		w.timer = time.AfterFunc(patience, w.lostPatience)
 	}
 	e.fly(st, cache.Question{Name: q.Name, Type: q.Type, DO: q.DO, CD: q.CD}, w)
-	return true
 }
 
 // admit takes one of the places for queries that wait; false if none is free.
@@ -71,12 +70,12 @@ func (w *forwarded) Land(got *flown) {
 	if w.answered.Swap(true) {
 		return
 	}
-	w.guarded(func(a *replying) { w.answer(a, got) })
+	w.reply(func(a *replying) { w.answer(a, got) })
 }
 
 func (w *forwarded) lostPatience() {
 	if !w.answered.Swap(true) {
-		w.guarded(func(a *replying) { w.serveStale(a) })
+		w.reply(func(a *replying) { w.serveStale(a) })
 	}
 }
 
@@ -89,8 +88,8 @@ type replying struct {
 	out    []byte
 }
 
-// guarded makes a reply and sends it. Whatever goes wrong with it, the client's place is free again and the query counted.
-func (w *forwarded) guarded(make func(a *replying)) {
+// reply makes a reply and sends it. Whatever goes wrong with it, the client's place is free again and the query counted.
+func (w *forwarded) reply(write func(a *replying)) {
 	e := w.engine
 	defer e.leave()
 	a := &replying{}
@@ -109,7 +108,7 @@ func (w *forwarded) guarded(make func(a *replying)) {
 				w.fail(a, fleet.UpstreamError, nil)
 			}
 		}()
-		make(a)
+		write(a)
 	}()
 	a.event.RCode = int(a.out[3] & 0xF)
 	whole := a.query.Finish(a.out, 0, &a.extra)

@@ -21,15 +21,20 @@ import (
 type handler struct{ *Engine }
 
 // Handle answers a message: at once, unless an upstream must be asked.
-func (e handler) Handle(m *listen.Message, out []byte) (reply []byte) {
+func (e handler) Handle(m *listen.Message, out []byte) []byte {
 	l := e.lane(m.Lane)
+	reply := e.handle(l, m, out)
+	if l.id == sharedLane {
+		e.record(l)
+		e.lanePool.Put(l)
+	}
+	return reply
+}
+
+func (e *Engine) handle(l *lane, m *listen.Message, out []byte) (reply []byte) {
 	defer func() {
 		if p := recover(); p != nil {
 			reply = e.rescue(l, m, out, p)
-		}
-		if l.id == sharedLane {
-			e.record(l)
-			e.lanePool.Put(l)
 		}
 	}()
 	if message.IsResponse(m.Raw) {

@@ -157,8 +157,8 @@ func (e *Engine) ask(st *state, r *request, key cache.Question) answer {
 	})
 }
 
-// inspected is what make makes of an answer in wire form, or what stands for it where the policy holds it back.
-func (e *Engine) inspected(st *state, r *request, key cache.Question, wire []byte, make func(*request, *dns.Msg) answer) answer {
+// inspected is what form makes of an answer in wire form, or what stands for it where the policy holds it back.
+func (e *Engine) inspected(st *state, r *request, key cache.Question, wire []byte, form func(*request, *dns.Msg) answer) answer {
 	if v := st.inspect(key.Name, wire, r.look); v.blocked() {
 		return st.blocking.answer(r, v.text(), v.rule.List)
 	}
@@ -167,7 +167,7 @@ func (e *Engine) inspected(st *state, r *request, key cache.Question, wire []byt
 		e.opts.Log.Debug("answer not unpacked", "err", err)
 		return answer{msg: r.query.Reply(dns.RcodeServerFailure), outcome: fleet.UpstreamError, ede: noUpstream()}
 	}
-	return make(r, msg)
+	return form(r, msg)
 }
 
 func (e *Engine) cachedAnswer(r *request, msg *dns.Msg) answer {

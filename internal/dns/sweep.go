@@ -46,7 +46,7 @@ func (e *Engine) sweep(ctx context.Context) {
 		if !e.wanted(st, q) {
 			continue
 		}
-		e.refresh(st, q, nobody{})
+		e.refresh(st, q, nobody{}) //nolint:contextcheck // a flight ends by its own time-outs
 		asked++
 		select {
 		case <-ctx.Done():

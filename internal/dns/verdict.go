@@ -43,8 +43,9 @@ func scrutinyOf(d rules.Decision) scrutiny {
 		return trusted
 	case rules.Exception:
 		return guarded
+	default:
+		return held
 	}
-	return held
 }
 
 // inspect holds an answer, in wire form, to the question about name to the policy: the names that aliases lead to and the
