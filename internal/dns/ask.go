@@ -2,6 +2,7 @@ package dns
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/miekg/dns"
@@ -22,6 +23,7 @@ type flown struct {
 	found  bool         // entry was there already, or another instance had it: no upstream was asked
 	from   string       // the upstream's address
 	err    error
+	burst  bool // others may land right after it, and the outbox is flushed then
 }
 
 // failed reports whether a stale answer is better.
@@ -105,20 +107,30 @@ func (f *journey) byUpstream() {
 
 // arrived takes what an upstream has answered.
 func (f *journey) arrived(answer []byte, from string, err error) {
-	e := f.engine
-	got := &flown{from: from, err: err}
-	if err != nil {
-		f.land(got)
-		return
-	}
-	got.answer = packet.CutOPT(answer)
-	if e.state.Load().upstreams == f.state.upstreams { // the policy has not moved to other upstreams meanwhile
-		if entry, kept := e.cache.Insert(f.question, got.answer, e.opts.Now()); kept {
-			got.entry = entry
-			e.share(f.question, entry)
-		}
+	got := &flown{from: from, err: err, burst: true}
+	if err == nil {
+		got.answer = packet.CutOPT(answer)
+		f.keep(got)
 	}
 	f.land(got)
+}
+
+// keep takes an answer into the cache, unless the policy has moved to other upstreams meanwhile.
+func (f *journey) keep(got *flown) {
+	e := f.engine
+	defer func() {
+		if p := recover(); p != nil { // the thread goes on with others' answers
+			e.panicked(p, f.question.Type)
+			got.err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	if e.state.Load().upstreams != f.state.upstreams {
+		return
+	}
+	if entry, kept := e.cache.Insert(f.question, got.answer, e.opts.Now()); kept {
+		got.entry = entry
+		e.share(f.question, entry)
+	}
 }
 
 // share lets other instances have an answer. Failures are not for others: they may have a better way to the upstreams.

@@ -106,6 +106,7 @@ type Engine struct {
 	ownClock bool         // Options.Now is not the machine's
 	waiting  atomic.Int64 // queries that wait for an upstream
 	flights  *flight.Group[*flown]
+	outbox   outbox
 	sweeps   refresh.History
 	cookies  *cookie.Jar
 
@@ -152,8 +153,12 @@ func New(o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		opts: o, cache: cache.New(o.Now), ownClock: ownClock, flights: flight.New[*flown](), cookies: cookie.New(), lanes: []*lane{nil},
-		upstreams: upstream.NewPool(upstream.Options{Dial: o.DialContext, Observer: o.Exchanges, RootCAs: o.UpstreamCAs, Now: o.Now}),
 	}
+	asking := upstream.Options{Dial: o.DialContext, RootCAs: o.UpstreamCAs, Now: o.Now, Burst: e.outbox.flush}
+	if o.Exchanges != nil {
+		asking.Observer = observer{o.Exchanges, e}
+	}
+	e.upstreams = upstream.NewPool(asking)
 	dir := ""
 	if o.DataDir != "" {
 		dir = filepath.Join(o.DataDir, "lists")

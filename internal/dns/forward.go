@@ -70,12 +70,12 @@ func (w *forwarded) Land(got *flown) {
 	if w.answered.Swap(true) {
 		return
 	}
-	w.reply(func(a *replying) { w.answer(a, got) })
+	w.reply(func(a *replying) { w.answer(a, got) }, got.burst)
 }
 
 func (w *forwarded) lostPatience() {
 	if !w.answered.Swap(true) {
-		w.reply(func(a *replying) { w.serveStale(a) })
+		w.reply(func(a *replying) { w.serveStale(a) }, false)
 	}
 }
 
@@ -89,7 +89,7 @@ type replying struct {
 }
 
 // reply makes a reply and sends it. Whatever goes wrong with it, the client's place is free again and the query counted.
-func (w *forwarded) reply(write func(a *replying)) {
+func (w *forwarded) reply(write func(a *replying), burst bool) {
 	e := w.engine
 	defer e.leave()
 	a := &replying{}
@@ -119,7 +119,11 @@ func (w *forwarded) reply(write func(a *replying)) {
 	var buf [nameSize]byte
 	a.event.QName = string(a.query.AppendText(buf[:0]))
 	e.opts.Recorder.Record(sharedLane, &a.event)
-	w.responder.Send(whole)
+	if burst {
+		e.outbox.add(w.responder, whole)
+	} else {
+		w.responder.Send(whole)
+	}
 }
 
 func (w *forwarded) answer(a *replying, got *flown) {
