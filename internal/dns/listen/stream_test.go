@@ -238,6 +238,38 @@ func TestAClientThatDoesNotReadIsClosed(t *testing.T) {
 	}
 }
 
+func TestAnswersThatNobodyReadsAreBounded(t *testing.T) {
+	o := listen.Options{Limits: listen.Limits{Write: time.Minute}} // not what ends it
+	h := func() listen.Handler {
+		var mu sync.Mutex
+		var waiting []*listen.Responder
+		return handle(func(m *listen.Message, _ []byte) []byte {
+			mu.Lock()
+			defer mu.Unlock()
+			if waiting = append(waiting, m.Later()); len(waiting) == 128 {
+				for _, r := range waiting {
+					r.Send(make([]byte, 65_000)) // more than the kernel takes
+				}
+			}
+			return nil
+		})
+	}
+	onStreams(t, o, h, func(t *testing.T, s *served, dial func(testing.TB) net.Conn) {
+		conn := dial(t)
+		under := conn
+		if secure, ok := conn.(*tls.Conn); ok {
+			under = secure.NetConn()
+		}
+		if err := under.(*net.TCPConn).SetReadBuffer(16 << 10); err != nil {
+			t.Fatal(err)
+		}
+		for range 128 {
+			send(t, conn, framed(query(1, 0)))
+		}
+		eventually(t, "the server hangs up", func() bool { return s.Stats().ConnectionsSlow == 1 })
+	})
+}
+
 func TestIdleConnectionsEndAtOnceWithTheServer(t *testing.T) {
 	onStreams(t, listen.Options{}, echoes, func(t *testing.T, s *served, dial func(testing.TB) net.Conn) {
 		for range 10 {

@@ -29,6 +29,7 @@ type Stream struct {
 	spare   []byte     // memory for the next queue
 	held    int        // bytes of queue, and of what is being written
 	writing bool       // somebody writes
+	lost    bool       // the client does not read: nothing more is queued
 	ended   bool
 }
 
@@ -60,12 +61,13 @@ func (s *Stream) enqueue(reply []byte, start bool) bool {
 	size := 2 + len(reply)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended {
+	if s.ended || s.lost {
 		return false
 	}
 	if total := s.server.queued.Add(int64(size)); total > s.server.Limits.Queues || s.held+size > s.server.Limits.Queue {
 		s.server.queued.Add(-int64(size))
 		s.server.overflow.Add(1)
+		s.lost = true
 		_ = s.Close()
 		return false
 	}
@@ -113,14 +115,15 @@ func (s *Stream) write() {
 
 		s.mu.Lock()
 		s.release(len(batch))
+		if errors.Is(err, os.ErrDeadlineExceeded) && !s.lost {
+			s.server.slow.Add(1)
+			s.lost = true
+		}
 		if cap(batch) <= keptQueue {
 			s.spare = batch[:0]
 		}
 		s.mu.Unlock()
 		if err != nil {
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				s.server.slow.Add(1)
-			}
 			_ = s.Close()
 			return // and still counts as writing: nobody else is to
 		}
