@@ -3,6 +3,7 @@ package dns
 import (
 	"net"
 	"net/netip"
+	"unicode/utf8"
 
 	"github.com/miekg/dns"
 
@@ -106,12 +107,23 @@ func (b *blocking) answer(r *request, text [2]string, list string) answer {
 	return a
 }
 
+// maxListName is how many bytes of a list's name a client is told: an answer is not to be much larger than its query.
+const maxListName = 64
+
 // blockedText says which rule blocked.
 func blockedText(d rules.Decision) [2]string {
 	if d.List == "" {
 		return [2]string{"blocked by ", "policy"}
 	}
-	return [2]string{"blocked by list ", d.List}
+	name := d.List
+	if len(name) > maxListName {
+		end := maxListName
+		for !utf8.RuneStart(name[end]) {
+			end--
+		}
+		name = name[:end]
+	}
+	return [2]string{"blocked by list ", name}
 }
 
 // addressRecords are the addresses of the family that is asked for.

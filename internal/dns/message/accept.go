@@ -59,7 +59,7 @@ func Parse(raw []byte) (Query, error) {
 		return q, &RefusalError{dns.RcodeFormatError, "question count is not 1"}
 	}
 	msg := new(dns.Msg)
-	if err := msg.Unpack(raw); err != nil || len(msg.Question) != 1 {
+	if err := msg.Unpack(raw); err != nil || len(msg.Question) != 1 || !whole(raw, msg) {
 		return q, &RefusalError{dns.RcodeFormatError, "malformed"}
 	}
 	q.Msg, q.Question = msg, msg.Question[0]
@@ -79,6 +79,20 @@ func Parse(raw []byte) (Query, error) {
 		return q, &RefusalError{dns.RcodeFormatError, "more than one cookie, or one of a wrong length"}
 	}
 	return q, check(q)
+}
+
+// whole reports whether a message has the question and the records that it says, which Unpack does not mind. The
+// question's name is not compressed: there is no name before it.
+func whole(raw []byte, msg *dns.Msg) bool {
+	at := HeaderSize
+	for at < len(raw) && raw[at] != 0 {
+		if raw[at] > 63 {
+			return false
+		}
+		at += 1 + int(raw[at])
+	}
+	return at+5 <= len(raw) && int(binary.BigEndian.Uint16(raw[6:])) == len(msg.Answer) &&
+		int(binary.BigEndian.Uint16(raw[8:])) == len(msg.Ns) && int(binary.BigEndian.Uint16(raw[10:])) == len(msg.Extra)
 }
 
 // check refuses well-formed queries that are not served.

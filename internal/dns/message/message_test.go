@@ -26,6 +26,11 @@ func TestParse(t *testing.T) {
 		binary.BigEndian.PutUint16(wire[4:], n)
 		return wire
 	}
+	lacking := func(at int) []byte { // a record more than there is
+		wire := plain(func(*dns.Msg) {})
+		wire[at]++
+		return wire
+	}
 	const fine, ignored = -1, -2
 	for _, c := range []struct {
 		name  string
@@ -43,6 +48,11 @@ func TestParse(t *testing.T) {
 		{"65535 questions are FORMERR", count(65535), dns.RcodeFormatError},
 		{"a header alone that promises a question is FORMERR", count(1)[:12], dns.RcodeFormatError},
 		{"a cut question is FORMERR", count(1)[:20], dns.RcodeFormatError},
+		{"a question without class is FORMERR", count(1)[:len(count(1))-2], dns.RcodeFormatError},
+		{"a question whose name points into the header is FORMERR", append(count(1)[:12], 0xC0, 4, 0, 1, 0, 1), dns.RcodeFormatError},
+		{"a promised answer that is not there is FORMERR", lacking(7), dns.RcodeFormatError},
+		{"a promised authority that is not there is FORMERR", lacking(9), dns.RcodeFormatError},
+		{"a promised OPT that is not there is FORMERR", lacking(11), dns.RcodeFormatError},
 		{"an UPDATE is NOTIMP", plain(func(m *dns.Msg) { m.Opcode = dns.OpcodeUpdate }), dns.RcodeNotImplemented},
 		{"EDNS version 1 is BADVERS", plain(func(m *dns.Msg) { m.SetEdns0(1232, false); m.IsEdns0().SetVersion(1) }), dns.RcodeBadVers},
 		{"two OPTs are FORMERR", plain(func(m *dns.Msg) { m.SetEdns0(1232, false); m.SetEdns0(1232, false) }), dns.RcodeFormatError},
