@@ -37,6 +37,14 @@ func (f *flown) failed() bool {
 	return f.answer[3]&0xF == dns.RcodeServerFailure
 }
 
+// size is how long the answer is.
+func (f *flown) size() int {
+	if f.entry != nil {
+		return f.entry.Size()
+	}
+	return len(f.answer)
+}
+
 // appendAnswer appends the whole answer, as cache.Entry.AppendAnswer does.
 func (f *flown) appendAnswer(dst []byte, now time.Time) []byte {
 	if f.entry != nil {
@@ -61,7 +69,8 @@ func (e *Engine) depart(st *state, q cache.Question, w waiter, anew bool) {
 	if !e.flights.Join(key, w) {
 		return
 	}
-	f := &journey{engine: e, state: st, key: append([]byte(nil), key...), anew: anew}
+	f := &journey{engine: e, state: st, anew: anew}
+	f.key = append(f.room[:0], key...)
 	f.question = cache.Question{Name: f.key[:len(q.Name)], Type: q.Type, DO: q.DO, CD: q.CD}
 	if e.opts.SharedCache != nil && !anew && !e.opts.SharedCache.Stats().Open {
 		go f.byShared()
@@ -85,7 +94,8 @@ func appendKey(dst []byte, q cache.Question) []byte {
 type journey struct {
 	engine   *Engine
 	state    *state
-	key      []byte
+	key      []byte         // in room, if it fits
+	room     [64]byte       // what most names fit in
 	question cache.Question // its name lies in key
 	anew     bool           // even if it is in the cache
 }

@@ -107,6 +107,7 @@ type Engine struct {
 	waiting  atomic.Int64 // queries that wait for an upstream
 	flights  *flight.Group[*flown]
 	outbox   outbox
+	replies  sync.Pool // of *replying
 	sweeps   refresh.History
 	cookies  *cookie.Jar
 

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/miekg/dns"
 
@@ -22,7 +23,8 @@ type forwarded struct {
 	engine    *Engine
 	state     *state
 	responder *listen.Responder
-	raw       []byte
+	raw       []byte   // in room, if it fits
+	room      [96]byte // what most queries fit in
 	client    netip.Addr
 	protocol  listen.Protocol
 	arrived   time.Time
@@ -42,9 +44,10 @@ func (e *Engine) forward(l *lane, m *listen.Message, st *state, stale *cache.Ent
 		return
 	}
 	w := &forwarded{
-		engine: e, state: st, responder: m.Later(), raw: append([]byte(nil), m.Raw...), client: m.Client, protocol: m.Protocol,
+		engine: e, state: st, responder: m.Later(), client: m.Client, protocol: m.Protocol,
 		arrived: e.at(m.Arrived), look: look, stale: stale,
 	}
+	w.raw = append(w.room[:0], m.Raw...)
 	if stale != nil {
 		w.timer = time.AfterFunc(patience, w.lostPatience)
 	}
@@ -79,12 +82,16 @@ func (w *forwarded) lostPatience() {
 	}
 }
 
+// optRoom is what an OPT usually takes, with a cookie or an extended error.
+const optRoom = 64
+
 // replying is a reply in the making.
 type replying struct {
 	query  packet.Query
 	cookie [cookie.Size]byte
 	extra  packet.Extra
 	event  fleet.QueryEvent
+	name   [nameSize]byte // the event's
 	out    []byte
 }
 
@@ -92,7 +99,12 @@ type replying struct {
 func (w *forwarded) reply(write func(a *replying), burst bool) {
 	e := w.engine
 	defer e.leave()
-	a := &replying{}
+	a, _ := e.replies.Get().(*replying)
+	if a == nil {
+		a = new(replying)
+	}
+	defer e.replies.Put(a)
+	a.extra, a.out = packet.Extra{}, nil
 	a.query.Read(w.raw) // as it did before
 	a.event = fleet.QueryEvent{
 		Time: w.arrived, Client: w.client, Protocol: w.protocol.String(), QType: a.query.Type, QClass: dns.ClassINET,
@@ -116,8 +128,8 @@ func (w *forwarded) reply(write func(a *replying), burst bool) {
 		whole = w.cut(a)
 	}
 	a.event.Duration = max(e.opts.Now().Sub(w.arrived), 0)
-	var buf [nameSize]byte
-	a.event.QName = string(a.query.AppendText(buf[:0]))
+	name := a.query.AppendText(a.name[:0])
+	a.event.QName = unsafe.String(&name[0], len(name)) //nolint:gosec // the name is overwritten after Record has returned
 	e.opts.Recorder.Record(sharedLane, &a.event)
 	if burst {
 		e.outbox.add(w.responder, whole)
@@ -140,7 +152,7 @@ func (w *forwarded) answer(a *replying, got *flown) {
 		w.fail(a, fleet.UpstreamError, noUpstream())
 		return
 	}
-	a.out = got.appendAnswer(make([]byte, 0, 512), e.opts.Now())
+	a.out = got.appendAnswer(make([]byte, 0, got.size()+optRoom), e.opts.Now())
 	a.event.Outcome, a.event.Upstream = fleet.Upstream, got.from
 	switch {
 	case got.failed():
@@ -166,7 +178,7 @@ func (w *forwarded) hold(a *replying) {
 }
 
 func (w *forwarded) serveStale(a *replying) {
-	a.out = w.stale.AppendAnswer(make([]byte, 0, 512), w.engine.opts.Now())
+	a.out = w.stale.AppendAnswer(make([]byte, 0, w.stale.Size()+optRoom), w.engine.opts.Now())
 	a.event.Outcome = fleet.Stale
 	a.extra.EDE, a.extra.Code = true, dns.ExtendedErrorCodeStaleAnswer
 	if a.out[3]&0xF == dns.RcodeNameError {
