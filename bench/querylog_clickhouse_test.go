@@ -21,7 +21,7 @@ import (
 	"dnsfleet/internal/querylog/shipper"
 )
 
-// BenchmarkQueryLogClickHouse takes events from RecordQuery to ClickHouse: recorder, batches, an insert for each. Bare is
+// BenchmarkQueryLogClickHouse takes events from Record to ClickHouse: recorder, batches, an insert for each. Bare is
 // clickhouse-go alone, which appends the same rows and sends them in batches of as many, to a table of the same form with
 // the same rollup behind it. Both speak the native protocol with an engine in another process, so that CPU is what the log
 // costs an instance.
@@ -40,7 +40,7 @@ func BenchmarkQueryLogClickHouse(b *testing.B) {
 	ours := func(n int) {
 		written += n
 		for i := range n {
-			collect.RecordQuery(events[i])
+			collect.Record(0, &events[i])
 			if (i+1)%batch.MaxEvents == 0 {
 				collect.Flush(b.Context())
 			}

@@ -129,9 +129,6 @@ func (c *costCase) Record(lane int, e *fleet.QueryEvent) {
 	}
 }
 
-// RecordQuery is Record in lane 0.
-func (c *costCase) RecordQuery(e fleet.QueryEvent) { c.Record(0, &e) }
-
 // start serves until the benchmark ends.
 func (c *costCase) start(b *testing.B, upstream string) {
 	b.Helper()

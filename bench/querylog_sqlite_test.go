@@ -17,7 +17,7 @@ import (
 	"dnsfleet/internal/querylog/sqlite"
 )
 
-// BenchmarkQueryLogSQLite takes events from RecordQuery to SQLite: recorder, batches, a transaction for each, sums
+// BenchmarkQueryLogSQLite takes events from Record to SQLite: recorder, batches, a transaction for each, sums
 // included. Bare is SQLite by the same driver, which inserts the same rows into one table with as many columns,
 // a hundred by one prepared statement, in transactions of as many; its table has no index and no sums.
 func BenchmarkQueryLogSQLite(b *testing.B) {
@@ -37,7 +37,7 @@ func BenchmarkQueryLogSQLite(b *testing.B) {
 		later(events, n)
 		written += n
 		for i := range n {
-			collect.RecordQuery(events[i])
+			collect.Record(0, &events[i])
 			if (i+1)%batch.MaxEvents == 0 {
 				collect.Flush(b.Context())
 			}

@@ -137,9 +137,6 @@ func (l *eventLog) Record(lane int, e *fleet.QueryEvent) {
 	l.recorder.Record(lane, &kept)
 }
 
-// RecordQuery is Record in lane 0.
-func (l *eventLog) RecordQuery(e fleet.QueryEvent) { l.Record(0, &e) }
-
 // observe sees all events before they are cut into batches. Events have the wall clock's time, slices that of the counters,
 // which goes by the store's clock: the log is to agree with the slices.
 func (l *eventLog) observe(events []fleet.QueryEvent) {

@@ -92,9 +92,6 @@ func New(o Options) (*Counters, error) {
 // memory with other cores; lane 0, and those beyond twice the number of cores, are right too, but slower.
 func (c *Counters) Record(lane int, o fleet.Outcome, d time.Duration) { c.tally.query(lane, o, d) }
 
-// RecordQuery is Record in lane 0: e.Outcome and e.Duration.
-func (c *Counters) RecordQuery(e fleet.QueryEvent) { c.Record(0, e.Outcome, e.Duration) }
-
 // ObserveExchange counts one exchange with the upstream of that address; d counts only if it did not fail. After 63
 // addresses all new ones count as "other".
 func (c *Counters) ObserveExchange(address string, d time.Duration, failed bool) {

@@ -108,9 +108,6 @@ func (r *Recorder) SetInterval(d time.Duration) {
 // many as there are cores have room of their own. In a wrong lane nothing gets lost either, but somebody may have to wait.
 func (r *Recorder) Record(lane int, e *fleet.QueryEvent) { r.buffer.add(lane, e) }
 
-// RecordQuery is Record in lane 0.
-func (r *Recorder) RecordQuery(e fleet.QueryEvent) { r.buffer.add(0, &e) }
-
 // Stats tell what became of events so far.
 func (r *Recorder) Stats() Stats {
 	handed, refused := r.handed.Load(), r.refused.Load() // first, so that they never exceed what was recorded

@@ -95,7 +95,8 @@ func TestCrashesLoseOnlyWhatWaitedInMemory(t *testing.T) {
 					before := snapshot(t, options.Dir)
 					for range 10 + rng.IntN(120) {
 						for range rng.IntN(30) {
-							rec.RecordQuery(event(sent))
+							e := event(sent)
+							rec.Record(0, &e)
 							sent++
 						}
 						time.Sleep(time.Duration(rng.IntN(200)) * time.Millisecond)

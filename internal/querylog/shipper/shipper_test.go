@@ -110,7 +110,8 @@ func TestNoEventIsLostOrDoubledWhileTheSinkIsUnwell(t *testing.T) {
 				traffic := func(d time.Duration) {
 					for range d / (100 * time.Millisecond) {
 						for range 20 {
-							rec.RecordQuery(event(sent))
+							e := event(sent)
+							rec.Record(0, &e)
 							sent++
 						}
 						time.Sleep(100 * time.Millisecond)

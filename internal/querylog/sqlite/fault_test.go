@@ -205,7 +205,7 @@ func TestRetriesAfterUnclearFailuresDoubleNothing(t *testing.T) {
 		const events = 1000
 		for i := range events {
 			e := queryEvent(i)
-			rec.RecordQuery(e)
+			rec.Record(0, &e)
 			if i%20 == 0 {
 				time.Sleep(100 * time.Millisecond)
 			}
