@@ -5,6 +5,7 @@ package answer
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 
 	"github.com/miekg/dns"
 )
@@ -110,7 +111,7 @@ func wholeName(name []byte) bool {
 	return at == len(name)-1
 }
 
-// rewrite writes a message anew without OPT and without compressed names.
+// rewrite writes a message anew without OPT and without compressed names. It is ok if the records come back as they were.
 func rewrite(msg []byte) (plain []byte, ok bool) {
 	defer func() {
 		if recover() != nil { // of records that can be read but not written
@@ -129,5 +130,12 @@ func rewrite(msg []byte) (plain []byte, ok bool) {
 	}
 	m.Extra, m.Rcode, m.Compress = kept, m.Rcode&0xF, false
 	plain, err := m.Pack()
-	return plain, err == nil
+	again := new(dns.Msg)
+	if err != nil || again.Unpack(plain) != nil {
+		return nil, false
+	}
+	same := slices.EqualFunc[[]dns.RR, []dns.RR]
+	return plain, same(m.Answer, again.Answer, equal) && same(m.Ns, again.Ns, equal) && same(m.Extra, again.Extra, equal)
 }
+
+func equal(a, b dns.RR) bool { return a.String() == b.String() }
