@@ -41,7 +41,11 @@ func (e *Engine) handle(l *lane, m *listen.Message, out []byte) (reply []byte) {
 		return nil
 	}
 	if st := e.state.Load(); st != nil && st.limiter != nil {
-		if verdict := st.limiter.Allow(m.Client, e.at(m.Arrived)); verdict != ratelimit.Pass && !e.knows(l, m) {
+		limiter := st.limiter
+		if m.Protocol != listen.UDP {
+			limiter = st.streams
+		}
+		if verdict := limiter.Allow(m.Client, e.at(m.Arrived)); verdict != ratelimit.Pass && !e.knows(l, m) {
 			return e.limited(l, m, out, verdict)
 		}
 	}

@@ -27,6 +27,7 @@ type state struct {
 	blocking   blocking
 	guard      *rebinding.Guard
 	limiter    *ratelimit.Limiter // nil = no limit
+	streams    *ratelimit.Limiter // the same for what is not UDP: whoever forges a client's address takes nothing from it there
 	upstreams  *upstream.Router
 }
 
@@ -55,9 +56,9 @@ func (e *Engine) Apply(ctx context.Context, doc fleet.PolicyDoc) (unapplied []st
 
 	before := e.state.Load()
 	if before != nil && before.doc.Policy.RateLimit.Equal(p.RateLimit) {
-		next.limiter = before.limiter // and what it knows of clients
+		next.limiter, next.streams = before.limiter, before.streams // and what they know of clients
 	} else {
-		next.limiter = ratelimit.New(p.RateLimit, e.opts.Now())
+		next.limiter, next.streams = ratelimit.New(p.RateLimit, e.opts.Now()), ratelimit.New(p.RateLimit, e.opts.Now())
 	}
 	own := e.opts.Listen
 	if e.server != nil {

@@ -148,7 +148,7 @@ func FuzzCursor(f *testing.F) {
 			if rr.Header().Rrtype != seen[i].Type {
 				t.Fatalf("record %d: got type %d, want %d", i, seen[i].Type, rr.Header().Rrtype)
 			}
-			if alias, is := rr.(*dns.CNAME); is {
+			if alias, is := rr.(*dns.CNAME); is && seen[i].Data < seen[i].End { // miekg/dns forgives one without data
 				name, ok := packet.AppendName(nil, raw, seen[i].Data)
 				text, _, err := dns.UnpackDomainName(name, 0)
 				if !ok || err != nil || text != dns.CanonicalName(alias.Target) {

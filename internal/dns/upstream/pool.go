@@ -218,9 +218,9 @@ func (p *Pool) all() []*member {
 	return all
 }
 
-// Close closes all connections, after the exchanges under way, which take no longer than 1.5 s, or 4.5 s for those of
-// Router.Start if Run does not run. Routers work on, but keep
-// no connections.
+// Close closes all connections, after the exchanges under way, which take no longer than 1.5 s, or 4.5 s for those that
+// Router.Start began while Run did not run. It is to be called when Run has ended. Routers work on, but keep no
+// connections.
 func (p *Pool) Close() {
 	p.attempts.Wait()
 	for _, m := range p.all() {

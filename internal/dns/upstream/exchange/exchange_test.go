@@ -85,9 +85,12 @@ func echo(t testing.TB, heard func(port, id uint16)) string {
 
 func TestNobodyCanGuessIdsAndPorts(t *testing.T) {
 	const queries = 10000
+	var mu sync.Mutex // guards the following
 	ports, ids := map[uint16]bool{}, map[uint16]bool{}
 	near, last := 0, uint16(0)
 	addr := echo(t, func(port, id uint16) {
+		mu.Lock()
+		defer mu.Unlock()
 		ports[port], ids[id] = true, true
 		if id-last < 16 {
 			near++
@@ -109,6 +112,8 @@ func TestNobodyCanGuessIdsAndPorts(t *testing.T) {
 		})
 	}
 	clients.Wait()
+	mu.Lock()
+	defer mu.Unlock()
 	if len(ports) < 8000 || len(ids) < 9000 || near > 20 {
 		t.Errorf("%d queries: got %d ports, %d ids, %d ids right after one near them; want at least 8000, 9000 and hardly any", queries, len(ports), len(ids), near)
 	}

@@ -172,14 +172,17 @@ func TestEachQueryLeavesFromAPortThatTheKernelDraws(t *testing.T) {
 	const queries = 10000
 	both(t, func(t *testing.T, o loop.Options) {
 		l, _ := run(t, o)
+		var mu sync.Mutex // guards the following
 		ports, next := map[uint16]bool{}, 0
 		last := uint16(0)
 		to := server(t, "127.0.0.1:0", func(msg []byte, from netip.AddrPort, conn *net.UDPConn) {
+			mu.Lock()
 			ports[from.Port()] = true
 			if from.Port()-last < 16 {
 				next++
 			}
 			last = from.Port()
+			mu.Unlock()
 			echo(msg, from, conn)
 		})
 		var callers sync.WaitGroup
@@ -196,6 +199,8 @@ func TestEachQueryLeavesFromAPortThatTheKernelDraws(t *testing.T) {
 			})
 		}
 		callers.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		if len(ports) < 8000 || next > 60 {
 			t.Errorf("%d queries: got %d ports, %d right after the one before; want at least 8000 and hardly any", queries, len(ports), next)
 		}

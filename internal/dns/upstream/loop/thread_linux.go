@@ -47,6 +47,8 @@ type thread struct {
 	begun   time.Time
 	looked  time.Duration // when it last looked whose time is up
 	busy    time.Duration // when it last had a query
+	started int           // queries since it slept last
+	alone   bool          // so far they come one at a time: it is not worth waking for the next one
 	sockets []*socket     // nil where there is none any more
 	holes   []int         // in sockets
 	active  []*socket     // with a query

@@ -38,13 +38,18 @@ func (t *thread) rest() (open bool, timeout time.Duration) {
 		return t.open, 0
 	}
 	t.asleep.Store(true)
+	if t.started > 0 {
+		t.alone, t.started = t.started == 1, 0
+	}
 	if len(t.active) > 0 {
 		t.busy = now
 	} else if now > t.busy+doze {
 		return true, -1
 	}
-	if t.spare = t.pop(0); t.spare == nil {
-		t.spare = t.pop(1)
+	if t.alone {
+		if t.spare = t.pop(0); t.spare == nil {
+			t.spare = t.pop(1)
+		}
 	}
 	return true, max(t.looked+Tick-now, Tick/10)
 }
@@ -62,6 +67,7 @@ func (t *thread) rise() {
 	if sent == nil {
 		return
 	}
+	t.started++
 	t.busy = time.Since(t.begun)
 	t.activate(sent)
 	if sent.failed != 0 {
@@ -157,6 +163,7 @@ func (t *thread) write() {
 	t.ended = 0
 	t.taken, t.queue = t.queue, t.taken[:0]
 	t.mu.Unlock()
+	t.started += len(t.taken)
 	t.ops = t.ops[:0]
 	for _, s := range t.leaving {
 		t.ops = append(t.ops, op{kind: connect, fd: s.fd, addr: &unspecified})
