@@ -110,6 +110,7 @@ type Engine struct {
 	replies  sync.Pool // of *replying
 	sweeps   refresh.History
 	cookies  *cookie.Jar
+	loading  sync.WaitGroup // of the snapshot
 
 	lanes    []*lane // by their number; the first is none. Set by Bind
 	lanePool sync.Pool

@@ -81,7 +81,7 @@ func (e *Engine) Apply(ctx context.Context, doc fleet.PolicyDoc) (unapplied []st
 	e.state.Store(next)
 	switch {
 	case before == nil:
-		e.loadSnapshot(p)
+		e.warm(p)
 	case markOf(before.doc.Policy) != markOf(p):
 		e.cache.Clear() // other upstreams may know other answers
 	}

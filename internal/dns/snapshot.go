@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"dnsfleet/internal/dns/cache"
 	"dnsfleet/internal/fleet"
 )
 
@@ -16,11 +17,28 @@ const snapshotEvery = 10 * time.Minute
 
 func (e *Engine) snapshotDir() string { return filepath.Join(e.opts.DataDir, "cache") }
 
-// loadSnapshot takes answers of before the start into the cache, once the policy says by which upstreams they have to be.
-func (e *Engine) loadSnapshot(p fleet.Policy) {
+// quickSnapshot is how large a snapshot may be that is loaded before the first query: some 20 ms.
+const quickSnapshot = 2 << 20
+
+// warm takes answers of before the start into the cache, once the policy says by which upstreams they have to be. Of a large
+// cache nobody has to wait for the end.
+func (e *Engine) warm(p fleet.Policy) {
 	if e.opts.DataDir == "" {
 		return
 	}
+	if cache.SnapshotSize(e.snapshotDir()) <= quickSnapshot {
+		e.loadSnapshot(p)
+		return
+	}
+	e.loading.Go(func() {
+		e.loadSnapshot(p)
+		if markOf(e.state.Load().doc.Policy) != markOf(p) {
+			e.cache.Clear() // other upstreams may know other answers
+		}
+	})
+}
+
+func (e *Engine) loadSnapshot(p fleet.Policy) {
 	loaded, err := e.cache.LoadFile(e.snapshotDir(), markOf(p), e.opts.Now())
 	if err != nil {
 		e.opts.Log.Warn("cache of before the start not used", "err", err)
@@ -39,6 +57,7 @@ func (e *Engine) keepSnapshots(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
+			e.loading.Wait() // or what is not loaded yet would be lost
 			e.saveSnapshot()
 			return nil
 		case <-tick.C:

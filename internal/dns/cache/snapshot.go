@@ -173,6 +173,15 @@ func syncDir(dir string) error {
 	return d.Close()
 }
 
+// SnapshotSize is how many bytes the file has that SaveFile has written in the directory; 0 if there is none.
+func SnapshotSize(dir string) int64 {
+	info, err := os.Stat(filepath.Join(dir, snapshotName))
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
 // LoadFile is Load from the file that SaveFile has written in the directory. No file loads nothing, which is no error.
 func (c *Cache) LoadFile(dir, mark string, now time.Time) (loaded int, err error) {
 	f, err := os.Open(filepath.Join(dir, snapshotName))
