@@ -84,6 +84,13 @@ fuzz: ## run every fuzz target for a while (FUZZTIME=10s)
 bench: ## measure pushes, the fleet view, the store and the query log
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 90m ./bench/...
 
+.PHONY: bench-dns
+bench-dns: ## measure DNS answers beside dnsdist, unbound, dnsmasq and a bare echo (ARGS="-only cached -rounds 5")
+	./scripts/deps.sh dnsperf nsd dnsdist unbound dnsmasq
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/dnsfleet ./cmd/dnsfleet
+	CGO_ENABLED=0 $(GO) build -o bin/bench-dns ./bench/dns
+	bin/bench-dns -dnsfleet bin/dnsfleet $(ARGS)
+
 .PHONY: bench-querylog
 bench-querylog: ## measure the query log: what it costs a query, and both sinks beside their bare selves
 	$(GO) test -run '^$$' -bench QueryLog -benchtime 1x -timeout 60m ./bench/...

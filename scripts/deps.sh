@@ -70,7 +70,7 @@ apt_install() {
   fi
   as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -q -o Acquire::Retries=3 --no-install-recommends "$@"
   local service
-  for service in redis-server redis-sentinel clickhouse-server; do
+  for service in redis-server redis-sentinel clickhouse-server nsd dnsdist unbound dnsmasq; do
     if have systemctl && [[ " $* " == *" $service "* ]]; then
       as_root systemctl disable --quiet "$service" 2>/dev/null || true
     fi
