@@ -40,6 +40,7 @@ packages_of() {
   case $1 in
     gcc) echo gcc libc6-dev ;;
     dig) echo bind9-dnsutils ;;
+    kdig) echo knot-dnsutils ;;
     node) echo nodejs npm ;;
     chromium) echo chromium fonts-liberation ;;
     clickhouse-engine) have npm || echo npm ;;
@@ -127,7 +128,7 @@ how_to_get() {
 }
 
 needs=("$@")
-[ ${#needs[@]} -gt 0 ] || needs=(make gcc redis-server redis-sentinel dig node chromium clickhouse-engine clickhouse-server)
+[ ${#needs[@]} -gt 0 ] || needs=(make gcc redis-server redis-sentinel dig kdig node chromium clickhouse-engine clickhouse-server)
 
 mapfile -t absent < <(missing)
 [ ${#absent[@]} -gt 0 ] || exit 0

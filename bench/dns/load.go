@@ -25,8 +25,6 @@ func (b *bench) dnsperf(ctx context.Context, s *server, file string, d time.Dura
 	switch {
 	case len(more) > 1 && more[0] == "-m" && more[1] == "dot":
 		port = s.dot
-	case len(more) > 1 && more[0] == "-m" && more[1] == "doh":
-		port = s.doh
 	}
 	if !slices.Contains(more, "-c") {
 		args = append(args, "-c", "8", "-q", "200")
@@ -70,13 +68,21 @@ func (l load) quantile(q float64) time.Duration {
 	return l.latencies[min(int(q*float64(len(l.latencies))), len(l.latencies)-1)]
 }
 
-// turnOf is one turn of one server: processor time for each query, and the load.
+// turnOf is one turn of one server: processor time for each query in microseconds, and the load. No file means HTTPS.
 func (b *bench) turnOf(ctx context.Context, s *server, file string, more ...string) (cost float64, l load, err error) {
 	before, err := s.cpu()
 	if err != nil {
 		return 0, l, err
 	}
-	if l, err = b.dnsperf(ctx, s, file, b.turn, more...); err != nil {
+	if file == "" {
+		l, err = b.https(ctx, s)
+	} else {
+		l, err = b.dnsperf(ctx, s, file, b.turn, more...)
+	}
+	if err == nil && l.completed == 0 {
+		err = fmt.Errorf("%s answered nothing", s.name)
+	}
+	if err != nil {
 		return 0, l, err
 	}
 	after, err := s.cpu()

@@ -19,7 +19,7 @@ func (b *bench) cost(ctx context.Context, workload string, names ...string) erro
 	case "dot":
 		file, more = b.file("cached"), []string{"-m", "dot", "-c", "1", "-q", "100"}
 	case "doh":
-		file, more = b.file("cached"), []string{"-m", "doh", "-c", "1", "-q", "100", "-O", "doh-uri=https://localhost/dns-query"}
+		file = ""
 	}
 	costs, rates, lost := map[string][]float64{}, map[string][]float64{}, map[string]int{}
 	for round := range b.rounds + 1 {
