@@ -133,33 +133,32 @@ func TestStartTakesNoGoroutineWhileAnUpstreamDoesWell(t *testing.T) {
 }
 
 func TestStartIsBoundedAgainstSilence(t *testing.T) {
-	const queries = 10000
+	const queries, room = 10000, 2 * 4096 // on sockets of the upstream, and in goroutines
 	s := upstreamtest.Start(t, upstreamtest.Manner{Packet: func([]byte, upstreamtest.Sender) {}})
 	b := starting.use(t, policyOf("failover", s.UDP()))
 	var ended sync.WaitGroup
-	var busy, failed atomic.Int64
+	var underWay, most, failed atomic.Int64
 	ended.Add(queries)
-	begun := time.Now()
 	for i := range queries {
-		b.Start(packed(t, fmt.Sprintf("n%d.test.", i)), func(_ []byte, _ string, err error) {
-			switch {
-			case errors.Is(err, exchange.ErrBusy):
-				busy.Add(1)
-			case errors.Is(err, upstream.ErrNoAnswer):
+		query := packed(t, fmt.Sprintf("n%d.test.", i))
+		begun := time.Now()
+		most.Store(max(most.Load(), underWay.Add(1)))
+		b.Start(query, func(_ []byte, _ string, err error) {
+			underWay.Add(-1)
+			if errors.Is(err, upstream.ErrNoAnswer) {
 				failed.Add(1)
-			default:
+			} else if !errors.Is(err, exchange.ErrBusy) {
 				t.Errorf("got %v, want no answer or too many", err)
+			}
+			if took := time.Since(begun); took > upstream.Timeout+5*time.Second {
+				t.Errorf("got the end after %v, want within %v", took, upstream.Timeout)
 			}
 			ended.Done()
 		})
 	}
-	started := time.Since(begun)
 	ended.Wait()
-	if took := time.Since(begun) - started; took > upstream.Timeout+2*time.Second {
-		t.Errorf("got the end after %v, want within %v", took, upstream.Timeout)
-	}
-	if busy.Load() == 0 || failed.Load() < 1000 {
-		t.Errorf("got %d busy and %d without an answer, want both", busy.Load(), failed.Load())
+	if most.Load() > room+room/20 || failed.Load() < 1000 {
+		t.Errorf("got up to %d under way and %d without an answer, want at most %d and at least 1000", most.Load(), failed.Load(), room)
 	}
 }
 
