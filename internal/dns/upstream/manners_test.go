@@ -45,7 +45,7 @@ func TestNoBadMannersOfAnUpstreamReachAClient(t *testing.T) {
 	var pools []*upstream.Pool
 	var ends []func()
 	var clients sync.WaitGroup
-	slots := make(chan struct{}, 120)
+	slots := make(chan struct{}, 240)
 	ask := func(i int, strategy string, w way) {
 		bad := targets[i]
 		p := fleet.DefaultPolicy()
