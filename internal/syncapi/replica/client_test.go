@@ -387,9 +387,9 @@ func TestConnectionsAreKept(t *testing.T) {
 
 // A primary, or a proxy in front of it, closes idle connections at will; the push that finds out must not fail for it.
 func TestAPushOnAConnectionThatWasClosedIsRepeated(t *testing.T) {
-	asked := 0
+	var asked atomic.Int64
 	p := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if asked++; asked == 2 {
+		if asked.Add(1) == 2 {
 			panic(http.ErrAbortHandler)
 		}
 		io.WriteString(w, pushedOK)
@@ -401,8 +401,8 @@ func TestAPushOnAConnectionThatWasClosedIsRepeated(t *testing.T) {
 			t.Errorf("push %d: %v", i+1, err)
 		}
 	}
-	if asked != 3 {
-		t.Errorf("the primary was asked %d times, want 3", asked)
+	if got := asked.Load(); got != 3 {
+		t.Errorf("the primary was asked %d times, want 3", got)
 	}
 }
 

@@ -153,6 +153,11 @@ func fill(t *testing.T, typ reflect.Type, path string) reflect.Value {
 		}
 	case reflect.String:
 		v.SetString(path + " ☂")
+	case reflect.Pointer:
+		v.Set(reflect.New(typ.Elem()))
+		v.Elem().Set(fill(t, typ.Elem(), path))
+	case reflect.Int:
+		v.SetInt(int64(len(path)))
 	case reflect.Int64:
 		v.SetInt(int64(len(path)) << 10)
 	case reflect.Bool:
